@@ -1,0 +1,1 @@
+"""Collectors: five ways of running episodes somewhere and handing chunks over as they finish."""

@@ -1,0 +1,133 @@
+"""What a collector promises. One contract, five ways to keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_rl.episodes import EpisodeBatch, EpisodeRequest
+from ray_rl.policy.inference import PolicyWeights
+from ray_rl.seeding import Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSummary:
+    """What the driver reads of a chunk; a few hundred bytes, whatever the size of its episodes.
+
+    Attributes:
+        purpose: What the episodes are for.
+        policy_version: Number of finished updates behind the weights that acted.
+        indices: [N] int64, `EpisodeRequest.index` of each episode.
+        returns: [N] float64, sum of rewards of each.
+        lengths: [N] int32, steps of each.
+        extras: Named [N] arrays, as in the batch (``red_agent``, …).
+        rollout_s: Seconds spent running the episodes.
+        n_bytes: Bytes of the batch.
+        node: Host on which they ran.
+        pid: Process there.
+        worker_rss_bytes: Resident memory of that process when it finished.
+    """
+
+    purpose: Purpose
+    policy_version: int
+    indices: NDArray[np.int64]
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int32]
+    extras: dict[str, NDArray[Any]]
+    rollout_s: float
+    n_bytes: int
+    node: str
+    pid: int
+    worker_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Episodes that one task collected and returned together.
+
+    Attributes:
+        summary: What the driver reads.
+        batch: The episodes, or a reference to them (a Ray ``ObjectRef``) that only the learner resolves.
+    """
+
+    summary: ChunkSummary
+    batch: EpisodeBatch | Any
+
+
+class Collector(Protocol):
+    """Runs requested episodes with the published weights and hands chunks over as they finish.
+
+    An episode that cannot be run raises `ray_rl.episodes.EpisodeError` out of `completed`; the collector can then
+    still be closed, and what had finished before is not lost.
+    """
+
+    def publish(self, weights: PolicyWeights, policy_version: int) -> None:
+        """Make weights current for every episode that starts from now on; once per update, whatever the workers."""
+        ...
+
+    def submit(self, requests: Sequence[EpisodeRequest]) -> None:
+        """Queue episodes, all of one purpose; returns at once."""
+        ...
+
+    def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
+        """Yield chunks as they finish, in any order, until nothing is queued or running.
+
+        Args:
+            timeout_s: Give up waiting after this many seconds and return; what is pending stays pending.
+                None waits as long as it takes.
+        """
+        ...
+
+    def close(self) -> None:
+        """End all workers and release everything; safe to call twice."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return the collector itself."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        ...
+
+
+def summarise(batch: EpisodeBatch, purpose: Purpose, worker_rss_bytes: int) -> ChunkSummary:
+    """Make the summary of a batch.
+
+    Args:
+        batch: The episodes.
+        purpose: What they are for.
+        worker_rss_bytes: Resident memory of the process that ran them.
+    """
+    return ChunkSummary(
+        purpose=purpose,
+        policy_version=batch.policy_version,
+        indices=batch.indices,
+        returns=batch.returns(),
+        lengths=batch.lengths,
+        extras=batch.extras,
+        rollout_s=batch.rollout_s,
+        n_bytes=batch.n_bytes,
+        node=batch.node,
+        pid=batch.pid,
+        worker_rss_bytes=worker_rss_bytes,
+    )
+
+
+def split_into_chunks(requests: Sequence[EpisodeRequest], episodes_per_chunk: int) -> list[Sequence[EpisodeRequest]]:
+    """Cut requests into chunks of at most `episodes_per_chunk`, as equal as can be.
+
+    Args:
+        requests: Episodes of one purpose.
+        episodes_per_chunk: Upper bound, 1 or more.
+    """
+    n_chunks = -(-len(requests) // episodes_per_chunk)
+    bounds = [len(requests) * k // n_chunks for k in range(n_chunks + 1)] if n_chunks else [0]
+    return [requests[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]

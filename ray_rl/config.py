@@ -1,0 +1,275 @@
+"""The typed configuration of a training run: one frozen model per concern, help text under each field.
+
+A field's name is its flag (``--n-workers``) and its YAML key (``n_workers``); names are unique across the groups, so
+both stay flat.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ray_rl.episodes import MIXED_RED_AGENT, RED_AGENTS
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+CollectorName = Literal["ray-tasks", "ray-actors", "executor", "synchronous", "sequential"]
+RuleSet = Literal["head", "leaderboard"]
+TableName = Literal["stock", "corrected"]
+ViewName = Literal["table", "winner", "memory"]
+ActionSetName = Literal["all", "compact"]
+
+
+class UserError(Exception):
+    """Bad input from the user: the message names the thing and the remedy; commands exit with code 2."""
+
+
+class _Group(BaseModel):
+    """Base of all groups: immutable, strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class EnvConfig(_Group):
+    """Environment."""
+
+    env: str = "cage2"
+    """``cage2`` (built-in simulator), ``cyborg``, ``latency``, or any gymnasium id."""
+    rules: RuleSet = "head"
+    """CAGE-2 rule set: ``head`` is today's CybORG 2.1, ``leaderboard`` the version of the published table."""
+    table: TableName = "stock"
+    """Blue's table: ``stock`` as the organisers evaluate, ``corrected`` as the community mended it."""
+    view: ViewName = "winner"
+    """What Blue's policy sees: the 52-bit ``table``, ``winner`` (scans and decoys noted besides), or ``memory``."""
+    actions: ActionSetName = "compact"
+    """Blue's actions: ``all`` 145, or ``compact`` without those that cannot help."""
+    red_agent: str = "B_lineAgent"
+    """``B_lineAgent``, ``RedMeanderAgent``, ``SleepAgent``, or ``mixed``."""
+    episode_steps: PositiveInt = 100
+    """Steps per episode, after which it is truncated."""
+    cyborg_path: str | None = None
+    """Folder of a CybORG 2.1 checkout, for ``--env cyborg``."""
+    latency_mean_s: PositiveFloat = 0.013
+    """Mean wait of a step of ``--env latency``, in seconds."""
+    latency_max_s: PositiveFloat = 0.05
+    """Longest wait of a step of ``--env latency``, in seconds."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        known = (*RED_AGENTS, MIXED_RED_AGENT)
+        if self.red_agent not in known:
+            raise ValueError(f"unknown red agent {self.red_agent!r}{suggest(self.red_agent, known)}")
+        if self.latency_max_s <= self.latency_mean_s:
+            raise ValueError("latency_max_s must be larger than latency_mean_s")
+        return self
+
+
+class CollectConfig(_Group):
+    """Collecting episodes."""
+
+    collector: CollectorName = "ray-tasks"
+    """How episodes are run."""
+    n_workers: PositiveInt | None = None
+    """Worker processes; default: one per CPU of this machine, or of the cluster."""
+    episodes_per_chunk: PositiveInt | None = None
+    """Episodes that one task runs; default: set from measured durations."""
+    max_staleness: Count = 0
+    """Updates that an episode's policy may lie behind the learner. 0 is exact and reproducible; 1 or more overlaps
+    collecting with learning."""
+    address: str | None = None
+    """Address of a running Ray cluster, or ``auto``; default: a Ray of its own on this machine."""
+
+
+class PolicyConfig(_Group):
+    """Networks."""
+
+    hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
+    """Units of each hidden layer; actor and critic have their own network of this size, with ReLU."""
+
+
+class PpoConfig(_Group):
+    """Learning."""
+
+    episodes_per_update: PositiveInt = 200
+    """Episodes that one update learns from."""
+    epochs: PositiveInt = 6
+    """Passes over an update's batch."""
+    minibatches: PositiveInt = 4
+    """Slices of the batch, newly shuffled in every pass."""
+    learning_rate: PositiveFloat = 1e-3
+    """Adam's step size at the first update."""
+    final_learning_rate: NonNegativeFloat = 5e-5
+    """Adam's step size at the last update; linear in between."""
+    discount: Fraction = 0.99
+    """γ, discount per step."""
+    gae_lambda: Fraction = 0.95
+    """λ of generalised advantage estimation."""
+    clip_range: PositiveFloat = 0.2
+    """ε of the clipped objective."""
+    value_clip_range: PositiveFloat | None = None
+    """Clips the change of values, in units of normalised returns; default: off."""
+    value_coefficient: NonNegativeFloat = 0.5
+    """Weight of the value loss."""
+    entropy_coefficient: NonNegativeFloat = 0.01
+    """Weight of the entropy bonus at the first update."""
+    final_entropy_coefficient: NonNegativeFloat = 0.001
+    """Weight of the entropy bonus at the last update; linear in between."""
+    max_gradient_norm: PositiveFloat = 0.5
+    """Gradients of actor and critic are each scaled down to this norm."""
+    target_kl: PositiveFloat | None = None
+    """Ends an update's passes early once the mean KL divergence exceeds this; default: off."""
+    normalise_advantages: bool = True
+    """Advantages of a batch are brought to mean 0 and deviation 1."""
+    normalise_returns: bool = True
+    """The critic learns returns scaled by their running mean and deviation."""
+    learner_threads: PositiveInt | None = None
+    """Threads of the learner; default: the machine's CPUs, at most 4. Part of what makes a run reproducible."""
+
+
+class EvaluateConfig(_Group):
+    """Evaluation during training."""
+
+    evaluate_every: Count = 50
+    """Updates between evaluations; 0: never."""
+    evaluate_episodes: PositiveInt = 100
+    """Episodes of an evaluation, on seeds that training never uses."""
+
+
+class RunConfig(_Group):
+    """The run."""
+
+    total_episodes: PositiveInt = 40_000
+    """Episodes to train on."""
+    seed: Count = 0
+    """Decides everything random in the run."""
+    run_dir: Path | None = None
+    """Folder of the run; default: runs/ENV_RED-AGENT_SEED_TIME."""
+    resume: bool = False
+    """Go on with the run in --run-dir where its last checkpoint stopped."""
+    checkpoint_every: PositiveInt = 25
+    """Updates between checkpoints; one is always written at the end."""
+    keep_checkpoints: PositiveInt = 3
+    """Checkpoints kept; older ones are removed."""
+
+
+class TrainConfig(_Group):
+    """A training run, complete."""
+
+    env: EnvConfig = EnvConfig()
+    collect: CollectConfig = CollectConfig()
+    policy: PolicyConfig = PolicyConfig()
+    ppo: PpoConfig = PpoConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        steps = self.ppo.episodes_per_update * self.env.episode_steps
+        if self.ppo.minibatches > steps:
+            raise ValueError(f"minibatches ({self.ppo.minibatches}) exceed the {steps} steps of an update")
+        if self.ppo.episodes_per_update > self.run.total_episodes:
+            raise ValueError(
+                f"episodes_per_update ({self.ppo.episodes_per_update}) exceeds total_episodes "
+                f"({self.run.total_episodes}): no update would ever happen"
+            )
+        return self
+
+    @property
+    def n_updates(self) -> int:
+        """Updates of the whole run; a rest of episodes too small for one is not collected."""
+        return self.run.total_episodes // self.ppo.episodes_per_update
+
+    def to_yaml(self) -> str:
+        """Write as flat YAML, grouped under comments, as `from_mapping` reads it."""
+        lines = []
+        for name in type(self).model_fields:
+            group = getattr(self, name)
+            lines.append(f"# {type(group).__doc__}")
+            lines.append(yaml.safe_dump(group.model_dump(mode="json"), sort_keys=False))
+        return "\n".join(lines)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str) -> Self:
+        """Build from flat keys, as YAML files hold them.
+
+        Args:
+            values: Field names and values; missing ones take their defaults.
+            source: Where they come from, for messages.
+
+        Raises:
+            UserError: For an unknown key or a value that does not fit.
+        """
+        groups: dict[str, dict[str, Any]] = {name: {} for name in cls.model_fields}
+        home = field_homes()
+        for key, value in values.items():
+            if key not in home:
+                raise UserError(f"{source}: unknown key {key!r}{suggest(key, home)}")
+            groups[home[key]][key] = value
+        try:
+            return cls.model_validate(groups)
+        except ValidationError as error:
+            raise UserError(f"{source}: {describe(error)}") from error
+
+
+def field_homes() -> dict[str, str]:
+    """Each field's name with the name of the group of `TrainConfig` that holds it."""
+    homes: dict[str, str] = {}
+    for group_name, group in TrainConfig.model_fields.items():
+        group_type = group.annotation
+        assert isinstance(group_type, type) and issubclass(group_type, BaseModel)
+        for name in group_type.model_fields:
+            assert name not in homes, f"two groups have a field {name}"
+            homes[name] = group_name
+    return homes
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the nearest known one, or all of them."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(word.lower(), [c.lower() for c in choices], n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {next(c for c in choices if c.lower() == near[0])!r}?"
+    return f"; known: {', '.join(choices)}"
+
+
+def describe(error: ValidationError) -> str:
+    """One line per problem that pydantic found, naming the field and the value."""
+    problems = []
+    for problem in error.errors():
+        where = str(problem["loc"][-1]) if problem["loc"] else ""
+        text = problem["msg"].removeprefix("Value error, ")
+        given = f" (given: {problem['input']!r})" if where and not isinstance(problem["input"], dict | BaseModel) else ""
+        problems.append(f"{where}: {text}{given}" if where and where not in field_groups() else text)
+    return "; ".join(problems)
+
+
+def field_groups() -> tuple[str, ...]:
+    """Names of the groups of `TrainConfig`."""
+    return tuple(TrainConfig.model_fields)
+
+
+def load_yaml(path: Path) -> TrainConfig:
+    """Read a configuration file.
+
+    Args:
+        path: A YAML file of flat keys.
+
+    Raises:
+        UserError: When it cannot be read or does not hold a configuration.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if values is not None and not isinstance(values, dict):
+        raise UserError(f"{path}: expected 'key: value' lines, found {type(values).__name__}")
+    return TrainConfig.from_mapping(values or {}, str(path))

@@ -1,0 +1,97 @@
+"""What an environment promises: `EnvSpec`, `BatchedEnv` and `StepResult`. Nothing else about it is known above this room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_rl.episodes import EpisodeRequest
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSpec:
+    """What a policy has to know of an environment.
+
+    Attributes:
+        name: The environment with what distinguishes its scores, for example ``cage2 rules=head view=table``.
+        observation_size: D, numbers in one observation.
+        observation_bits: True when each of them is 0 or 1 (uint8; packed on the wire), else they are float32.
+        n_actions: A, number of discrete actions.
+        has_action_masks: Whether `BatchedEnv.action_masks` restricts the actions.
+    """
+
+    name: str
+    observation_size: int
+    observation_bits: bool
+    n_actions: int
+    has_action_masks: bool
+
+
+class StepResult(NamedTuple):
+    """What one step of B environments returns.
+
+    Slots whose episode is already over ignore their action; their entries here carry no meaning.
+
+    Attributes:
+        observations: [B, D] uint8 or float32, after the step.
+        rewards: [B] float32.
+        terminated: [B] bool, the episode ended by itself.
+        truncated: [B] bool, the episode reached its number of steps.
+    """
+
+    observations: NDArray[Any]
+    rewards: NDArray[np.float32]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+
+
+class BatchedEnv(Protocol):
+    """B environments stepped together."""
+
+    @property
+    def spec(self) -> EnvSpec:
+        """What a policy has to know."""
+        ...
+
+    @property
+    def max_batch(self) -> int:
+        """The most episodes that `reset` takes at once."""
+        ...
+
+    def reset(self, requests: Sequence[EpisodeRequest]) -> NDArray[Any]:
+        """Start one episode per request; returns the first observations [B, D]."""
+        ...
+
+    def action_masks(self) -> NDArray[np.bool_] | None:
+        """[B, A] True where an action is allowed now; None when every action always is."""
+        ...
+
+    def step(self, actions: NDArray[np.int64]) -> StepResult:
+        """Take one action [B] in each environment."""
+        ...
+
+    def close(self) -> None:
+        """Release what the environment holds; safe to call twice."""
+        ...
+
+
+class EnvError(RuntimeError):
+    """An environment misbehaved in one of its slots.
+
+    Args:
+        slot: Which of the B environments.
+        cause: What it did, in one line.
+    """
+
+    def __init__(self, slot: int, cause: str) -> None:
+        super().__init__(slot, cause)
+        self.slot = slot
+        self.cause = cause
+
+    def __str__(self) -> str:
+        """The cause."""
+        return self.cause

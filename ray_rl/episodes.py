@@ -1,0 +1,218 @@
+"""The one record that travels between rooms: what was asked for (`EpisodeRequest`) and what came of it (`EpisodeBatch`).
+
+Shapes: N episodes, M steps in all, D observation size, A actions, B environments stepped together.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_rl.seeding import Purpose, derive_seed
+
+MIXED_RED_AGENT = "mixed"
+"""Name of the mixture of red agents; each episode of a run draws one."""
+
+MIXTURE = (("B_lineAgent", 0.49), ("RedMeanderAgent", 0.49), ("SleepAgent", 0.02))
+"""Red agents of the mixture with their shares."""
+
+RED_AGENTS = tuple(name for name, _ in MIXTURE)
+"""The red agents of CAGE Challenge 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRequest:
+    """Everything that decides an episode, given weights.
+
+    Attributes:
+        index: Position in the run (from 0, for each purpose); restores order whatever finished first.
+        seed: Seed of the episode's own random numbers, in [0, 2**63).
+        max_steps: Number of steps after which the episode is truncated.
+        red_agent: One of `RED_AGENTS`; environments without an attacker ignore it.
+        greedy: Take the likeliest action instead of a sampled one.
+        purpose: What the episode is for; a chunk holds episodes of one purpose.
+        order_index: Index of the repair order that the policy is asked to follow, or None.
+    """
+
+    index: int
+    seed: int
+    max_steps: int
+    red_agent: str = "B_lineAgent"
+    greedy: bool = False
+    purpose: Purpose = Purpose.TRAIN
+    order_index: int | None = None
+
+
+def episode_requests(
+    run_seed: int,
+    first: int,
+    count: int,
+    *,
+    red_agent: str,
+    max_steps: int,
+    purpose: Purpose = Purpose.TRAIN,
+    greedy: bool = False,
+) -> list[EpisodeRequest]:
+    """Make the requests of consecutive episodes of a run.
+
+    Args:
+        run_seed: The run's seed.
+        first: Index of the first episode.
+        count: Number of episodes.
+        red_agent: A red agent's name, or ``mixed``: then each episode draws its own from `MIXTURE` by its seed.
+        max_steps: Steps per episode.
+        purpose: What the episodes are for; decides which seeds they get.
+        greedy: Whether the likeliest action is taken.
+    """
+    requests = []
+    for index in range(first, first + count):
+        seed = derive_seed(run_seed, purpose, index)
+        agent = _draw_red_agent(seed) if red_agent == MIXED_RED_AGENT else red_agent
+        requests.append(EpisodeRequest(index, seed, max_steps, agent, greedy, purpose))
+    return requests
+
+
+def _draw_red_agent(seed: int) -> str:
+    names = [name for name, _ in MIXTURE]
+    shares = [share for _, share in MIXTURE]
+    return str(np.random.default_rng(seed).choice(names, p=shares))
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeBatch:
+    """N complete episodes as arrays, one after another; M is the sum of their lengths.
+
+    Observations of bits and action masks travel packed, eight to a byte (`numpy.packbits`, most significant first).
+
+    Attributes:
+        observations: [M, D] float32, or [M, ceil(D/8)] uint8 for observations of bits; what the policy saw.
+        action_masks: [M, ceil(A/8)] uint8, packed, or None where every action is always allowed.
+        actions: [M] uint8, uint16 or int64, the smallest that holds the number of actions.
+        behaviour_log_probs: [M] float32, log π(a|s) as computed when the action was taken.
+        rewards: [M] float32.
+        lengths: [N] int32, steps of each episode; their sum is M.
+        terminated: [N] bool, whether the episode ended by itself (False: it was truncated).
+        final_observations: [N, …] as `observations`, seen after the last step; bootstraps truncated episodes.
+        indices: [N] int64, `EpisodeRequest.index`.
+        policy_version: Number of finished updates behind the weights that acted.
+        extras: Named [N] arrays, one entry per episode (``red_agent``: index into `RED_AGENTS`, …).
+        node: Name of the host on which the episodes ran.
+        pid: Process id there.
+        rollout_s: Seconds that running the episodes took.
+    """
+
+    observations: NDArray[Any]
+    action_masks: NDArray[np.uint8] | None
+    actions: NDArray[Any]
+    behaviour_log_probs: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    lengths: NDArray[np.int32]
+    terminated: NDArray[np.bool_]
+    final_observations: NDArray[Any]
+    indices: NDArray[np.int64]
+    policy_version: int
+    extras: dict[str, NDArray[Any]] = field(default_factory=dict)
+    node: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    rollout_s: float = 0.0
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all arrays together."""
+        arrays = [getattr(self, name) for name in _STEP_FIELDS + _EPISODE_FIELDS]
+        return sum(a.nbytes for a in arrays if a is not None) + sum(a.nbytes for a in self.extras.values())
+
+    def returns(self) -> NDArray[np.float64]:
+        """Undiscounted sum of rewards of each episode: [N] float64."""
+        return np.add.reduceat(self.rewards.astype(np.float64), _starts(self.lengths))
+
+
+_STEP_FIELDS = ("observations", "action_masks", "actions", "behaviour_log_probs", "rewards")
+_EPISODE_FIELDS = ("lengths", "terminated", "final_observations", "indices")
+
+
+def _starts(lengths: NDArray[np.int32]) -> NDArray[np.int64]:
+    return np.concatenate(([0], np.cumsum(lengths[:-1], dtype=np.int64)))
+
+
+def concatenate_in_order(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
+    """Join batches into one whose episodes are sorted by index, whatever order the batches came in.
+
+    Args:
+        batches: At least one batch, all of the same environment.
+
+    Returns:
+        One batch; its `policy_version` is the oldest of them, its `rollout_s` their sum. `extras` of each episode
+        gain ``policy_version`` [N] int64, so that the lag of each can still be told.
+    """
+    joined = {name: _join([getattr(b, name) for b in batches]) for name in _STEP_FIELDS + _EPISODE_FIELDS}
+    extras = {name: np.concatenate([b.extras[name] for b in batches]) for name in batches[0].extras}
+    extras["policy_version"] = np.concatenate(
+        [np.full(len(b.lengths), b.policy_version, dtype=np.int64) for b in batches]
+    )
+    whole = replace(
+        batches[0],
+        **joined,
+        extras=extras,
+        policy_version=min(b.policy_version for b in batches),
+        rollout_s=sum(b.rollout_s for b in batches),
+    )
+    order = np.argsort(whole.indices, kind="stable")
+    return whole if np.array_equal(order, np.arange(len(order))) else take_episodes(whole, order)
+
+
+def take_episodes(batch: EpisodeBatch, episodes: NDArray[np.int64]) -> EpisodeBatch:
+    """Pick episodes of a batch by their positions, in the given order.
+
+    Args:
+        batch: The batch.
+        episodes: [K] positions in 0…N-1.
+    """
+    starts = _starts(batch.lengths)
+    lengths = batch.lengths[episodes]
+    total = int(lengths.sum())
+    offsets = np.arange(total) - np.repeat(_starts(lengths), lengths)
+    steps = np.repeat(starts[episodes], lengths) + offsets
+    picked: dict[str, Any] = {}
+    for name in _STEP_FIELDS:
+        values = getattr(batch, name)
+        picked[name] = None if values is None else values[steps]
+    for name in _EPISODE_FIELDS:
+        picked[name] = getattr(batch, name)[episodes]
+    extras = {name: values[episodes] for name, values in batch.extras.items()}
+    return replace(batch, **picked, extras=extras)
+
+
+def _join(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+    present = [a for a in arrays if a is not None]
+    return np.concatenate(present) if present else None
+
+
+class EpisodeError(RuntimeError):
+    """An episode could not be run; names the episode so that it can be run again in one process.
+
+    Args:
+        request: The episode that failed, or the first of several that were stepped together.
+        cause: First cause, as one line.
+        details: The worker's traceback, for the log.
+    """
+
+    def __init__(self, request: EpisodeRequest, cause: str, details: str = "") -> None:
+        super().__init__(request, cause, details)
+        self.request = request
+        self.cause = cause
+        self.details = details
+
+    def __str__(self) -> str:
+        """Say which episode failed, why, and how to reproduce it."""
+        r = self.request
+        return (
+            f"episode {r.index} (seed {r.seed}, {r.red_agent}, {r.max_steps} steps) failed: {self.cause}. "
+            f"To reproduce it in one process: --collector sequential --episode-index {r.index} with the same --seed."
+        )

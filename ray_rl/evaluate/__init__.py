@@ -1,0 +1,1 @@
+"""Evaluation of trained defenders by the challenge's protocol."""

@@ -1,0 +1,1 @@
+"""Policies: the torch networks that learn and the torch-free inference that acts."""

@@ -1,0 +1,185 @@
+"""Acting without torch: an MLP policy in numpy and numba.
+
+The same weights, observation and uniform give the same action and the same bits of its log-probability whatever the
+batch size, because every row is summed alone and in a fixed order: inputs in ascending order, one output per lane. No
+fast-math, so nothing is reassociated or fused. The compiled rollout calls the same row functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyWeights:
+    """Weights of an MLP with ReLU between its layers, as one flat array.
+
+    Attributes:
+        sizes: [L+1] int64: observation size, units of each hidden layer, number of actions.
+        values: [P] float32: for each layer its matrix [in, out] row by row, then its bias [out].
+    """
+
+    sizes: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> PolicyWeights:
+        """Pack layers given as (matrix [in, out], bias [out])."""
+        sizes = np.array([layers[0][0].shape[0], *(bias.shape[0] for _, bias in layers)], dtype=np.int64)
+        flat = [part.astype(np.float32).ravel() for layer in layers for part in layer]
+        return cls(sizes, np.concatenate(flat))
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the weights."""
+        return self.values.nbytes
+
+
+class MlpPolicy:
+    """Picks actions with an MLP.
+
+    Args:
+        weights: The network.
+    """
+
+    def __init__(self, weights: PolicyWeights) -> None:
+        self.weights = weights
+        self._scratch = make_scratch(weights.sizes)
+
+    def act(
+        self,
+        observations: NDArray[Any],
+        action_masks: NDArray[np.bool_] | None,
+        uniforms: NDArray[np.float64],
+        greedy: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Pick one action per row.
+
+        Args:
+            observations: [B, D] uint8 bits or float32.
+            action_masks: [B, A] True where allowed, or None.
+            uniforms: [B] in [0, 1), one per row; decides a sampled action.
+            greedy: [B], True takes the likeliest action (the first of equals).
+
+        Returns:
+            Actions [B] int64 and their log-probabilities [B] float32.
+        """
+        if action_masks is None:
+            action_masks = np.ones((len(observations), int(self.weights.sizes[-1])), dtype=np.bool_)
+        actions = np.empty(len(observations), dtype=np.int64)
+        log_probs = np.empty(len(observations), dtype=np.float32)
+        observations = np.ascontiguousarray(observations, dtype=np.float32)
+        _act_rows(
+            observations,
+            action_masks,
+            uniforms,
+            greedy,
+            self.weights.sizes,
+            self.weights.values,
+            self._scratch,
+            actions,
+            log_probs,
+        )
+        return actions, log_probs
+
+
+def make_scratch(sizes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Working memory for one row: two buffers as wide as the widest layer: [2, W] float32."""
+    return np.empty((2, int(sizes.max())), dtype=np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _act_rows(
+    observations, action_masks, uniforms, greedy, sizes, values, scratch, actions, log_probs
+):  # type: ignore[no-untyped-def]
+    active = np.empty(sizes[0], np.int32)
+    for row in range(observations.shape[0]):
+        x = observations[row]
+        n_active = 0
+        for i in range(sizes[0]):
+            if x[i] != 0.0:
+                active[n_active] = i
+                n_active += 1
+        logits = forward_row(x, active, n_active, sizes, values, scratch)
+        actions[row], log_probs[row] = choose_row(logits, action_masks[row], uniforms[row], greedy[row])
+
+
+@njit(cache=True, nogil=True, inline="never")
+def forward_row(x, active, n_active, sizes, values, scratch):  # type: ignore[no-untyped-def]
+    """Logits of one observation.
+
+    Args:
+        x: [D] float32; read at the active inputs only.
+        active: Indices of the inputs that are not 0, ascending.
+        n_active: How many of `active` count.
+        sizes: `PolicyWeights.sizes`.
+        values: `PolicyWeights.values`.
+        scratch: From `make_scratch`; the result is a view into it.
+
+    Returns:
+        [A] float32.
+    """
+    n_layers = sizes.shape[0] - 1
+    offset = 0
+    for layer in range(n_layers):
+        n_in, n_out = sizes[layer], sizes[layer + 1]
+        out = scratch[layer & 1, :n_out]
+        matrix = values[offset : offset + n_in * n_out].reshape(n_in, n_out)
+        out[:] = values[offset + n_in * n_out : offset + (n_in + 1) * n_out]
+        if layer == 0:
+            for k in range(n_active):
+                add_scaled(out, matrix[active[k]], x[active[k]])
+        else:
+            hidden = scratch[(layer - 1) & 1]
+            for i in range(n_in):
+                if hidden[i] > 0.0:
+                    add_scaled(out, matrix[i], hidden[i])
+        offset += (n_in + 1) * n_out
+    return scratch[(n_layers - 1) & 1, : sizes[n_layers]]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def add_scaled(out, row, scale):  # type: ignore[no-untyped-def]
+    """``out += scale * row``, lane by lane."""
+    for j in range(out.shape[0]):
+        out[j] += scale * row[j]
+
+
+@njit(cache=True, nogil=True, inline="never")
+def choose_row(logits, allowed, uniform, greedy):  # type: ignore[no-untyped-def]
+    """Pick an action from logits by inverting the cumulative distribution.
+
+    Args:
+        logits: [A] float32.
+        allowed: [A] bool, at least one True.
+        uniform: float64 in [0, 1).
+        greedy: True takes the largest allowed logit, the first of equals.
+
+    Returns:
+        The action and its float32 log-probability among the allowed actions.
+    """
+    best = -1
+    for a in range(logits.shape[0]):
+        if allowed[a] and (best < 0 or logits[a] > logits[best]):
+            best = a
+    total = 0.0
+    for a in range(logits.shape[0]):
+        if allowed[a]:
+            total += np.exp(np.float64(logits[a] - logits[best]))
+    chosen = best
+    if not greedy:
+        threshold = uniform * total
+        running = 0.0
+        for a in range(logits.shape[0]):
+            if allowed[a]:
+                running += np.exp(np.float64(logits[a] - logits[best]))
+                chosen = a
+                if running > threshold:
+                    break
+    return chosen, np.float32(np.float64(logits[chosen] - logits[best]) - np.log(total))

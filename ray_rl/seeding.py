@@ -1,0 +1,89 @@
+"""Seeds and random numbers: they belong to the episode, never to a worker.
+
+A run seed and an episode's index give the episode's seed; the episode's seed and a step number give every uniform
+that the step needs. Nothing here keeps state, so an episode replays alike in any process, in any order, in any batch.
+
+The scalar functions are written so that numba can compile them: ``numba.njit(seeding.mix64)`` computes the same bits
+as the numpy call.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_SHIFT_30 = np.uint64(30)
+_SHIFT_27 = np.uint64(27)
+_SHIFT_31 = np.uint64(31)
+_SHIFT_11 = np.uint64(11)
+_UNIT = 1.0 / (1 << 53)
+
+POLICY_SALT = np.uint64(0x706F6C696379)
+"""Separates the stream that picks Blue's actions from the stream that the environment draws from."""
+
+
+class Purpose(IntEnum):
+    """What a seed is for; seeds of different purposes never coincide by construction."""
+
+    TRAIN = 0
+    EVALUATE = 1
+    VALIDATE = 2
+    WEIGHTS = 3
+    MINIBATCH = 4
+    BENCH = 5
+    VERIFY = 6
+
+
+def derive_seed(run_seed: int, purpose: Purpose, *key: int) -> int:
+    """Derive an independent seed from a run's seed.
+
+    Args:
+        run_seed: The run's own seed, 0 or more.
+        purpose: What the seed is for.
+        *key: Numbers that tell seeds of one purpose apart, for example an episode's index.
+
+    Returns:
+        An integer in [0, 2**63), by numpy's ``SeedSequence``.
+    """
+    sequence = np.random.SeedSequence(run_seed, spawn_key=(int(purpose), *key))
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def mix64(x: np.uint64) -> np.uint64:
+    """Scramble 64 bits: the finaliser of SplitMix64 (Steele, Lea, Flood 2014, figure 16).
+
+    Args:
+        x: uint64 scalar, or an array of them.
+    """
+    x = (x ^ (x >> _SHIFT_30)) * _MIX_1
+    x = (x ^ (x >> _SHIFT_27)) * _MIX_2
+    return x ^ (x >> _SHIFT_31)
+
+
+def unit_interval(bits: np.uint64) -> float:
+    """Map 64 random bits to a float64 in [0, 1), keeping the upper 53.
+
+    Args:
+        bits: uint64 scalar, or an array of them.
+    """
+    return (bits >> _SHIFT_11) * _UNIT  # type: ignore[return-value]
+
+
+def policy_uniforms(seeds: NDArray[np.uint64], step: int) -> NDArray[np.float64]:
+    """The uniform that picks Blue's action, for several episodes at the same step number.
+
+    Args:
+        seeds: [B] uint64, the episodes' seeds.
+        step: 0-based number of the step within the episode.
+
+    Returns:
+        [B] float64 in [0, 1). The compiled rollout computes the same number from the same seed and step.
+    """
+    with np.errstate(over="ignore"):
+        counter = np.uint64(step + 1) * _GOLDEN
+        return np.asarray(unit_interval(mix64(mix64(seeds ^ POLICY_SALT) + counter)))
