@@ -137,6 +137,16 @@ _STEP_FIELDS = ("observations", "action_masks", "actions", "behaviour_log_probs"
 _EPISODE_FIELDS = ("lengths", "terminated", "final_observations", "indices")
 
 
+def action_dtype(n_actions: int) -> np.dtype[Any]:
+    """The smallest unsigned type that holds the actions 0…n_actions-1."""
+    return np.min_scalar_type(n_actions - 1)
+
+
+def request_extras(requests: Sequence[EpisodeRequest]) -> dict[str, NDArray[Any]]:
+    """What a batch keeps of its requests: named [N] arrays (``red_agent``: index into `RED_AGENTS`)."""
+    return {"red_agent": np.array([RED_AGENTS.index(r.red_agent) for r in requests], dtype=np.int8)}
+
+
 def _starts(lengths: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.concatenate(([0], np.cumsum(lengths[:-1], dtype=np.int64)))
 
@@ -214,5 +224,5 @@ class EpisodeError(RuntimeError):
         r = self.request
         return (
             f"episode {r.index} (seed {r.seed}, {r.red_agent}, {r.max_steps} steps) failed: {self.cause}. "
-            f"To reproduce it in one process: --collector sequential --episode-index {r.index} with the same --seed."
+            f"It depends on that seed and the weights alone: --collector sequential runs it in one process."
         )

@@ -14,7 +14,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""Step of a counter-based stream: 2**64 over the golden ratio, odd."""
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _SHIFT_30 = np.uint64(30)
@@ -85,5 +86,5 @@ def policy_uniforms(seeds: NDArray[np.uint64], step: int) -> NDArray[np.float64]
         [B] float64 in [0, 1). The compiled rollout computes the same number from the same seed and step.
     """
     with np.errstate(over="ignore"):
-        counter = np.uint64(step + 1) * _GOLDEN
+        counter = np.uint64(step + 1) * GOLDEN
         return np.asarray(unit_interval(mix64(mix64(seeds ^ POLICY_SALT) + counter)))

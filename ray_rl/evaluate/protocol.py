@@ -1,0 +1,174 @@
+"""The challenge's evaluation: a policy against each red agent over 30, 50 and 100 steps, with intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_rl.checkpoint import find_checkpoint, load_checkpoint
+from ray_rl.collect.api import Collector
+from ray_rl.collect.factory import make_collector
+from ray_rl.config import CollectConfig, EnvConfig, RuleSet, UserError
+from ray_rl.envs.registry import make_env
+from ray_rl.episodes import RED_AGENTS, EpisodeRequest
+from ray_rl.policy.inference import PolicyWeights
+from ray_rl.seeding import Purpose, derive_seed
+
+PROTOCOL_STEPS = (30, 50, 100)
+"""Episode lengths of the challenge's evaluation, in steps."""
+
+_CONFIDENCE_95 = 1.959964
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellScore:
+    """Score of one cell of the table.
+
+    Attributes:
+        red_agent: The attacker.
+        steps: Steps per episode.
+        n_episodes: Episodes played.
+        mean: Mean return.
+        half_width: Half the width of its 95 % interval (normal approximation).
+    """
+
+    red_agent: str
+    steps: int
+    n_episodes: int
+    mean: float
+    half_width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A policy's scores, with all that is needed to compare and reproduce them.
+
+    Attributes:
+        checkpoint: Folder of the policy's checkpoint.
+        trained_on: What the policy was trained on (`EnvSpec.name`).
+        environment: What it was evaluated on (`EnvSpec.name`), rule set included.
+        greedy: Whether the likeliest action was taken, or a sampled one.
+        seed: Seed of the evaluation.
+        cells: One score per attacker and length.
+        total: Sum of the cells' means.
+        total_half_width: Half the width of its 95 % interval.
+    """
+
+    checkpoint: str
+    trained_on: str
+    environment: str
+    greedy: bool
+    seed: int
+    cells: tuple[CellScore, ...]
+    total: float
+    total_half_width: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def evaluate_checkpoint(
+    path: Path,
+    *,
+    n_episodes: int,
+    greedy: bool,
+    seed: int,
+    collect: CollectConfig,
+    rules: RuleSet | None = None,
+    steps: tuple[int, ...] = PROTOCOL_STEPS,
+    red_agents: tuple[str, ...] = RED_AGENTS,
+) -> Scores:
+    """Play a trained policy by the protocol.
+
+    Args:
+        path: A checkpoint's folder, or a run's (then its latest checkpoint).
+        n_episodes: Episodes per cell.
+        greedy: Take the likeliest action instead of a sampled one.
+        seed: Seed of the evaluation; training never uses the episodes it gives, whatever its own seed.
+        collect: Where the episodes run.
+        rules: Rule set to play; default: the one it was trained on.
+        steps: Episode lengths.
+        red_agents: Attackers.
+
+    Raises:
+        UserError: When the checkpoint cannot be read or does not fit the environment.
+        EpisodeError: When an episode failed.
+    """
+    folder = find_checkpoint(path)
+    checkpoint = load_checkpoint(folder)
+    env_config = checkpoint.config.env
+    if rules is not None:
+        env_config = env_config.model_copy(update={"rules": rules})
+    env = make_env(env_config)
+    try:
+        spec = env.spec
+    finally:
+        env.close()
+    weights = PolicyWeights.from_network(checkpoint.arrays)
+    if (spec.observation_size, spec.n_actions) != (weights.sizes[0], weights.sizes[-1]):
+        raise UserError(
+            f"{folder} has a policy of {weights.sizes[0]} inputs and {weights.sizes[-1]} actions, "
+            f"'{spec.name}' has {spec.observation_size} and {spec.n_actions}"
+        )
+    with make_collector(collect, env_config) as collector:
+        collector.publish(weights, checkpoint.update)
+        cells = play_cells(collector, seed=seed, n_episodes=n_episodes, greedy=greedy, steps=steps, agents=red_agents)
+    return Scores(
+        checkpoint=str(folder),
+        trained_on=checkpoint.spec.name,
+        environment=spec.name,
+        greedy=greedy,
+        seed=seed,
+        cells=cells,
+        total=sum(cell.mean for cell in cells),
+        total_half_width=math.sqrt(sum(cell.half_width**2 for cell in cells)),
+    )
+
+
+def play_cells(
+    collector: Collector,
+    *,
+    seed: int,
+    n_episodes: int,
+    greedy: bool,
+    steps: tuple[int, ...],
+    agents: tuple[str, ...],
+) -> tuple[CellScore, ...]:
+    """Play every cell with the weights that the collector has, all cells at once.
+
+    Args:
+        collector: Runs the episodes; its weights are published already.
+        seed: Seed of the evaluation.
+        n_episodes: Episodes per cell.
+        greedy: Take the likeliest action instead of a sampled one.
+        steps: Episode lengths.
+        agents: Attackers.
+
+    Returns:
+        Scores, attackers within lengths.
+    """
+    cells = [(length, agent) for length in steps for agent in agents]
+    for number, (length, agent) in enumerate(cells):
+        requests = []
+        for index in range(number * n_episodes, (number + 1) * n_episodes):
+            episode_seed = derive_seed(seed, Purpose.EVALUATE, index)
+            requests.append(EpisodeRequest(index, episode_seed, length, agent, greedy, Purpose.EVALUATE))
+        collector.submit(requests)
+    returns = np.full(len(cells) * n_episodes, np.nan)
+    for chunk in collector.completed():
+        returns[chunk.summary.indices] = chunk.summary.returns
+    by_cell = returns.reshape(len(cells), n_episodes)
+    return tuple(_cell(agent, length, by_cell[number]) for number, (length, agent) in enumerate(cells))
+
+
+def _cell(agent: str, length: int, returns: NDArray[np.float64]) -> CellScore:
+    n = len(returns)
+    deviation = float(returns.std(ddof=1)) if n > 1 else math.nan
+    return CellScore(agent, length, n, float(returns.mean()), _CONFIDENCE_95 * deviation / math.sqrt(n))

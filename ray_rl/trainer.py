@@ -1,0 +1,268 @@
+"""Training: publish weights, collect, learn, record. One update after another, in that order on the page.
+
+Words: an *update* is one such cycle, an *epoch* a pass over its batch. The episodes of update k are those with index
+k·n … k·n+n-1, so every update consumes exactly its own, each once, whatever finished first. They are asked for as soon
+as the learner has finished k - max_staleness updates; their policy is therefore never older than that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from ray_rl.checkpoint import Checkpoint, checkpoints_in, load_checkpoint, save_checkpoint
+from ray_rl.collect.api import Chunk, ChunkSummary, Collector
+from ray_rl.collect.factory import make_collector
+from ray_rl.config import TrainConfig, UserError
+from ray_rl.console import Progress
+from ray_rl.envs.api import EnvSpec
+from ray_rl.envs.registry import make_env
+from ray_rl.episodes import EpisodeRequest, episode_requests
+from ray_rl.interruption import Interruption
+from ray_rl.ppo.api import LearnerHandle, LearnerState, UpdateStats
+from ray_rl.ppo.factory import make_learner
+from ray_rl.run_folder import RunFolder
+from ray_rl.seeding import Purpose
+from ray_rl.training_metrics import Stopwatch, evaluation_metrics, update_metrics
+
+_LOOK_UP_S = 0.01
+"""How long the driver listens to the collector before it looks at the learner again, in seconds."""
+
+
+def train(config: TrainConfig) -> Path:
+    """Train a defender as configured.
+
+    Args:
+        config: The run; with `resume` it goes on exactly where the last checkpoint of its folder stopped.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UserError: For input that cannot work, before anything is started or overwritten.
+        EpisodeError: When an environment failed; everything up to the last update is saved by then.
+    """
+    with contextlib.closing(make_env(config.env)) as env:
+        spec = env.spec
+    with contextlib.ExitStack() as parts:
+        folder = parts.enter_context(RunFolder.open(config))
+        start = _last_checkpoint(folder, spec) if config.run.resume else None
+        interruption = parts.enter_context(Interruption())
+        collector = parts.enter_context(make_collector(config.collect, config.env))
+        learner = parts.enter_context(make_learner(spec, config))
+        progress = parts.enter_context(Progress(config, folder.path))
+        trainer = Trainer(config, spec, folder, collector, learner, progress, interruption)
+        if start is not None:
+            trainer.restore(start)
+        trainer.run()
+        return folder.path
+
+
+def _last_checkpoint(folder: RunFolder, spec: EnvSpec) -> Checkpoint | None:
+    """The checkpoint to go on from; None when the run was stopped before its first."""
+    found = checkpoints_in(folder.checkpoints)
+    if not found:
+        return None
+    checkpoint = load_checkpoint(found[-1])
+    if checkpoint.spec != spec:
+        raise UserError(
+            f"{found[-1]} was trained on '{checkpoint.spec.name}', this run's environment is '{spec.name}': "
+            "resume with the same environment, or start a run in a new --run-dir"
+        )
+    return checkpoint
+
+
+class Trainer:
+    """The cycle of updates over a collector and a learner.
+
+    Args:
+        config: The run.
+        spec: What the policy sees.
+        folder: Where the run is recorded.
+        collector: Runs the episodes.
+        learner: Learns from them.
+        progress: Shows the run to whoever watches.
+        interruption: Tells that the user wants to stop.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        spec: EnvSpec,
+        folder: RunFolder,
+        collector: Collector,
+        learner: LearnerHandle,
+        progress: Progress,
+        interruption: Interruption,
+    ) -> None:
+        self._config = config
+        self._spec = spec
+        self._folder = folder
+        self._collector = collector
+        self._learner = learner
+        self._progress = progress
+        self._interruption = interruption
+        self._update = 0
+        self._requested = 0
+        self._env_steps = 0
+        self._elapsed_before_s = 0.0
+        self._started_at = time.monotonic()
+        self._inbox: dict[int, list[Chunk]] = defaultdict(list)
+        self._evaluated: list[ChunkSummary] = []
+        self._evaluation_of: int | None = None
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue after a checkpoint as if the run had never stopped.
+
+        Raises:
+            UserError: When the checkpoint does not fit the configured networks.
+        """
+        try:
+            self._learner.load_state(LearnerState(checkpoint.arrays, checkpoint.counters))
+        except ValueError as error:
+            raise UserError(f"the checkpoint of update {checkpoint.update} does not fit: {error}") from error
+        self._update = self._requested = checkpoint.update
+        self._env_steps = checkpoint.env_steps
+        self._elapsed_before_s = checkpoint.elapsed_s
+        self._folder.drop_metrics_after(checkpoint.update)
+
+    def run(self) -> None:
+        """Update until the run is complete or the user stops it; the last state is saved either way."""
+        try:
+            while self._update < self._config.n_updates and not self._interruption.requested:
+                self._one_update()
+            if not self._interruption.requested:
+                self._evaluate_at_the_end()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first cause matters more than a save that fails after it
+                self._save()
+            raise
+        self._save()
+        self._progress.finish(self._update, stopped=self._interruption.requested)
+
+    def _one_update(self) -> None:
+        watch = Stopwatch()
+        with watch("publish"):
+            self._collector.publish(self._learner.weights(), self._update)
+            self._request_episodes()
+            self._request_evaluation()
+        with watch("collect"):
+            chunks = self._gather(self._update)
+        if chunks is None:
+            return
+        with watch("learn"):
+            stats = self._learn(chunks)
+        self._update += 1
+        self._env_steps += stats.n_steps
+        with watch("record"):
+            self._finish_evaluation()
+            self._record(update_metrics([c.summary for c in chunks], stats, watch))
+            if self._update % self._config.run.checkpoint_every == 0:
+                self._save()
+
+    def _request_episodes(self) -> None:
+        """Ask for the episodes of every update that may start with the weights just published."""
+        n = self._config.ppo.episodes_per_update
+        last = min(self._update + self._config.collect.max_staleness, self._config.n_updates - 1)
+        for update in range(max(self._requested, self._update), last + 1):
+            self._collector.submit(self._requests(update * n, n, Purpose.TRAIN))
+            self._requested = update + 1
+
+    def _gather(self, update: int) -> list[Chunk] | None:
+        """Wait for all episodes of an update; None when the user stops the run meanwhile."""
+        n = self._config.ppo.episodes_per_update
+        while sum(len(c.summary.indices) for c in self._inbox[update]) < n:
+            if self._interruption.requested:
+                return None
+            self._listen(timeout_s=0.5, until_update=update)
+        return self._inbox.pop(update)
+
+    def _learn(self, chunks: list[Chunk]) -> UpdateStats:
+        """Learn from the chunks; meanwhile the collector goes on with whatever it may run."""
+        outcome = self._learner.update([c.batch for c in chunks])
+        while not outcome.done() and (self._evaluation_of is not None or self._config.collect.max_staleness > 0):
+            self._listen(timeout_s=_LOOK_UP_S)
+        return outcome.result()
+
+    def _listen(self, timeout_s: float, until_update: int | None = None) -> None:
+        """Take in what the collector finishes within a time, or until an update's episodes are all there."""
+        n = self._config.ppo.episodes_per_update
+        heard = False
+        for chunk in self._collector.completed(timeout_s):
+            heard = True
+            if chunk.summary.purpose is Purpose.TRAIN:
+                update = int(chunk.summary.indices[0]) // n
+                self._inbox[update].append(chunk)
+                if update == until_update and sum(len(c.summary.indices) for c in self._inbox[update]) >= n:
+                    return
+            else:
+                self._evaluated.append(chunk.summary)
+        if not heard and until_update is None:
+            time.sleep(timeout_s / 4)
+
+    def _request_evaluation(self) -> None:
+        every = self._config.evaluate.evaluate_every
+        if every and self._update % every == 0 and self._update > 0:
+            self._submit_evaluation()
+
+    def _submit_evaluation(self) -> None:
+        self._collector.submit(self._requests(0, self._config.evaluate.evaluate_episodes, Purpose.VALIDATE))
+        self._evaluation_of = self._update
+
+    def _finish_evaluation(self) -> None:
+        """Wait for the rest of an evaluation that was asked for: the next weights must not act in it."""
+        if self._evaluation_of is None:
+            return
+        while sum(len(s.indices) for s in self._evaluated) < self._config.evaluate.evaluate_episodes:
+            self._listen(timeout_s=0.5)
+        self._record(evaluation_metrics(self._evaluated), at_update=self._evaluation_of)
+        self._evaluated = []
+        self._evaluation_of = None
+
+    def _evaluate_at_the_end(self) -> None:
+        if self._config.evaluate.evaluate_every:
+            self._collector.publish(self._learner.weights(), self._update)
+            self._submit_evaluation()
+            self._finish_evaluation()
+
+    def _requests(self, first: int, count: int, purpose: Purpose) -> list[EpisodeRequest]:
+        env = self._config.env
+        return episode_requests(
+            self._config.run.seed,
+            first,
+            count,
+            red_agent=env.red_agent,
+            max_steps=env.episode_steps,
+            purpose=purpose,
+            greedy=purpose is not Purpose.TRAIN,
+        )
+
+    def _record(self, metrics: dict[str, float], at_update: int | None = None) -> None:
+        update = self._update if at_update is None else at_update
+        episodes = update * self._config.ppo.episodes_per_update
+        self._folder.record(update, episodes, self._env_steps, self._elapsed_s, metrics)
+        self._progress.show(update, self._elapsed_s, metrics)
+
+    def _save(self) -> None:
+        state = self._learner.state()
+        if state.version != self._update:
+            return  # stopped between learning and recording: the last checkpoint stands, the update is done again
+        save_checkpoint(
+            self._folder.checkpoints,
+            Checkpoint(
+                self._update,
+                self._env_steps,
+                self._elapsed_s,
+                self._config,
+                self._spec,
+                state.arrays,
+                state.counters,
+            ),
+            self._config.run.keep_checkpoints,
+        )
+
+    @property
+    def _elapsed_s(self) -> float:
+        return self._elapsed_before_s + time.monotonic() - self._started_at

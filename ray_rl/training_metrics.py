@@ -1,0 +1,111 @@
+"""Turns what an update returned into named metrics; the names and their meaning are in `ray_rl.metrics`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from ray_rl.collect.api import ChunkSummary
+from ray_rl.episodes import RED_AGENTS
+from ray_rl.ppo.api import UpdateStats
+
+
+class Stopwatch:
+    """Measures the parts of one update, in seconds."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self.parts_s: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add the time spent inside to a part."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.parts_s[part] = self.parts_s.get(part, 0.0) + time.monotonic() - started
+
+    @property
+    def total_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+
+def update_metrics(summaries: Sequence[ChunkSummary], stats: UpdateStats, watch: Stopwatch) -> dict[str, float]:
+    """Metrics of one update.
+
+    Args:
+        summaries: Of the chunks that it learned from.
+        stats: What the learner says of it.
+        watch: Its parts ``publish``, ``collect`` and ``learn``; the rest of its time counts as other.
+    """
+    total_s = watch.total_s
+    parts = watch.parts_s
+    n_bytes = sum(s.n_bytes for s in summaries)
+    metrics = {
+        **return_metrics("rollout", summaries),
+        "rollout/episode_length": float(np.mean(np.concatenate([s.lengths for s in summaries]))),
+        "train/policy_loss": stats.policy_loss,
+        "train/value_loss": stats.value_loss,
+        "train/entropy": stats.entropy,
+        "train/approx_kl": stats.approx_kl,
+        "train/clip_fraction": stats.clip_fraction,
+        "train/explained_variance": stats.explained_variance,
+        "train/learning_rate": stats.learning_rate,
+        "train/entropy_coefficient": stats.entropy_coefficient,
+        "train/actor_gradient_norm": stats.actor_gradient_norm,
+        "train/critic_gradient_norm": stats.critic_gradient_norm,
+        "train/epochs": float(stats.epochs),
+        "staleness/mean": stats.staleness_mean,
+        "staleness/max": float(stats.staleness_max),
+        "time/episodes_per_s": stats.n_episodes / total_s,
+        "time/env_steps_per_s": stats.n_steps / total_s,
+        "time/update_s": total_s,
+        "time/share_collecting": parts["collect"] / total_s,
+        "time/share_learning": parts["learn"] / total_s,
+        "time/share_other": max(0.0, 1.0 - (parts["collect"] + parts["learn"]) / total_s),
+        "time/rollout_s": sum(s.rollout_s for s in summaries),
+        "data/bytes_per_update": float(n_bytes),
+        "data/bytes_per_step": n_bytes / stats.n_steps,
+        "data/chunks": float(len(summaries)),
+        "data/workers": float(len({(s.node, s.pid) for s in summaries})),
+        "memory/worker_rss_bytes": float(max(s.worker_rss_bytes for s in summaries)),
+    }
+    return metrics
+
+
+def evaluation_metrics(summaries: Sequence[ChunkSummary]) -> dict[str, float]:
+    """Metrics of one evaluation during training.
+
+    Args:
+        summaries: Of all its chunks.
+    """
+    returns = np.concatenate([s.returns for s in summaries])
+    half_width = 1.96 * float(returns.std(ddof=1)) / math.sqrt(len(returns)) if len(returns) > 1 else math.nan
+    return {**return_metrics("eval", summaries), "eval/return_half_width": half_width}
+
+
+def return_metrics(group: str, summaries: Sequence[ChunkSummary]) -> dict[str, float]:
+    """Mean return over all episodes, and over those of each red agent that took part.
+
+    Args:
+        group: First part of the names, ``rollout`` or ``eval``.
+        summaries: Of the chunks.
+    """
+    returns = np.concatenate([s.returns for s in summaries])
+    red_agents = np.concatenate([s.extras["red_agent"] for s in summaries])
+    metrics = {
+        f"{group}/return_mean": float(returns.mean()),
+        f"{group}/return_min": float(returns.min()),
+        f"{group}/return_max": float(returns.max()),
+    }
+    for number, name in enumerate(RED_AGENTS):
+        theirs = returns[red_agents == number]
+        if len(theirs):
+            metrics[f"{group}/return_mean/{name}"] = float(theirs.mean())
+    return metrics
