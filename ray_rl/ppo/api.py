@@ -1,0 +1,178 @@
+"""What a learner promises, wherever it runs. Free of torch, so that the driver stays light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from numpy.typing import NDArray
+
+from ray_rl.episodes import EpisodeBatch
+from ray_rl.policy.inference import PolicyWeights
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStats:
+    """What an update says of itself.
+
+    Losses, entropy and gradient norms are means over all minibatches; `approx_kl` and `clip_fraction` are those of the
+    last epoch, that is, of how far the policy moved.
+
+    Attributes:
+        policy_loss: Clipped surrogate objective, negated.
+        value_loss: Mean squared error of the critic, in units of the (normalised) returns.
+        entropy: Mean entropy of the policy over the allowed actions, in nats.
+        approx_kl: Mean KL divergence from the behaviour policy to the policy, estimated from the batch.
+        clip_fraction: Share of steps whose probability ratio lay outside the clip range.
+        explained_variance: Share of the variance of returns that the critic explained before the update.
+        learning_rate: Adam's step size in this update.
+        entropy_coefficient: Weight of the entropy bonus in this update.
+        actor_gradient_norm: Norm of the actor's gradient before it was scaled down.
+        critic_gradient_norm: Norm of the critic's gradient before it was scaled down.
+        epochs: Passes of the actor over the batch; fewer than configured when `target_kl` ended them.
+        first_ratio_deviation: Largest \\|ratio − 1\\| in the first minibatch; exactly 0 when no step is stale.
+        log_prob_difference: Largest difference between a recorded log-probability and the learner's own evaluation of
+            it, over the steps that are not stale.
+        staleness_mean: Mean over the episodes of how many updates their policy lay behind, in versions.
+        staleness_max: Largest of them.
+        n_steps: Environment steps learned from.
+        n_episodes: Episodes learned from.
+        n_distinct: Distinct pairs of observation and action mask among the steps; the networks see each pair once.
+        unpack_s: Seconds spent on joining and unpacking the batches.
+        advantages_s: Seconds spent on values and advantages.
+        optimise_s: Seconds spent on the epochs.
+    """
+
+    policy_loss: float
+    value_loss: float
+    entropy: float
+    approx_kl: float
+    clip_fraction: float
+    explained_variance: float
+    learning_rate: float
+    entropy_coefficient: float
+    actor_gradient_norm: float
+    critic_gradient_norm: float
+    epochs: int
+    first_ratio_deviation: float
+    log_prob_difference: float
+    staleness_mean: float
+    staleness_max: int
+    n_steps: int
+    n_episodes: int
+    n_distinct: int
+    unpack_s: float
+    advantages_s: float
+    optimise_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerState:
+    """Everything a learner needs to go on bit for bit.
+
+    Attributes:
+        arrays: Networks (``network.…``), moments of the optimiser (``optimiser.…``) and of the returns
+            (``returns.…``), by name.
+        counters: Whole numbers by name, as JSON holds them; among them ``version``.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    counters: Mapping[str, Any]
+
+    @property
+    def version(self) -> int:
+        """Number of finished updates."""
+        return int(self.counters["version"])
+
+
+class PolicyMismatchError(RuntimeError):
+    """Recorded log-probabilities do not belong to the weights that are said to have acted.
+
+    Args:
+        difference: Largest absolute difference from the learner's own evaluation.
+        n_wrong: Number of steps beyond the tolerance.
+        n_steps: Number of steps compared.
+        version: Policy version that the batches name.
+    """
+
+    def __init__(self, difference: float, n_wrong: int, n_steps: int, version: int) -> None:
+        super().__init__(difference, n_wrong, n_steps, version)
+        self.difference = difference
+        self.n_wrong = n_wrong
+        self.n_steps = n_steps
+        self.version = version
+
+    def __str__(self) -> str:
+        """Say what does not fit, and what it means."""
+        return (
+            f"{self.n_wrong} of {self.n_steps} recorded log-probabilities differ from those of policy version "
+            f"{self.version} by up to {self.difference:.3g}: a worker acted with other weights than it says, or the "
+            "batch was damaged on its way"
+        )
+
+
+class LearnerDiedError(RuntimeError):
+    """The process of the learner is gone; the run can be resumed from its last checkpoint."""
+
+
+class PendingUpdate(Protocol):
+    """An update under way; `concurrent.futures.Future` is one."""
+
+    def done(self) -> bool:
+        """Whether `result` returns, or raises, at once."""
+        ...
+
+    def result(self, timeout: float | None = None) -> UpdateStats:
+        """Wait for the update and return its statistics; raises what the update raised.
+
+        Args:
+            timeout: Seconds to wait before a ``TimeoutError``; None waits as long as it takes.
+        """
+        ...
+
+
+class LearnerHandle(Protocol):
+    """The driver's side of a learner, in this process or in another.
+
+    An update that fails leaves the learner as it was before.
+    """
+
+    def update(self, batches: Sequence[EpisodeBatch | Any]) -> PendingUpdate:
+        """Start to learn from complete episodes, given in any order.
+
+        Args:
+            batches: The episodes of one update, or references to them where the learner resolves references.
+        """
+        ...
+
+    def weights(self) -> PolicyWeights:
+        """The policy after all updates so far; waits for the one under way."""
+        ...
+
+    def state(self) -> LearnerState:
+        """Everything needed to go on bit for bit; waits for the update under way."""
+        ...
+
+    def load_state(self, state: LearnerState) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            ValueError: When an array or counter is missing, unknown or of another shape; names the first.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the learner and release what it holds; safe to call twice."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return the handle itself."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        ...

@@ -1,0 +1,25 @@
+"""Makes the learner that a run's configuration asks for."""
+
+from __future__ import annotations
+
+from ray_rl.config import TrainConfig
+from ray_rl.envs.api import EnvSpec
+from ray_rl.ppo.api import LearnerHandle
+
+_RAY_COLLECTORS = ("ray-tasks", "ray-actors")
+
+
+def make_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
+    """Start the learner of a run: in a Ray actor where Ray collects, else in a thread of this process.
+
+    Args:
+        spec: What the policy sees.
+        config: The run; where Ray collects, Ray is connected already.
+    """
+    if config.collect.collector in _RAY_COLLECTORS:
+        from ray_rl.ppo.ray_learner import RayLearner
+
+        return RayLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed)
+    from ray_rl.ppo.local_learner import LocalLearner
+
+    return LocalLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed)
