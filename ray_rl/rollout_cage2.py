@@ -13,16 +13,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ray_rl.envs.cage2.action_sets import allowed_actions, game_action
 from ray_rl.envs.cage2.env import Cage2Env
-from ray_rl.envs.cage2.kernels import (
-    NOTEBOOK_SIZE,
-    STATE_SIZE,
-    active_features,
-    allowed_actions,
-    game_action,
-    reset_row,
-    step_row,
-)
+from ray_rl.envs.cage2.kernels import reset_row, step_row
+from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE
+from ray_rl.envs.cage2.simulator import STATE_SIZE
+from ray_rl.envs.cage2.views import active_features
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest, action_dtype, request_extras
 from ray_rl.policy.inference import MlpPolicy, choose_row, forward_row, make_scratch
 from ray_rl.seeding import GOLDEN, POLICY_SALT, mix64, unit_interval
@@ -113,8 +109,8 @@ def _play(
     final_observations: NDArray[np.uint8],
 ) -> None:
     """Play episode after episode and write what `EpisodeBatch` holds into the arrays given."""
-    state = np.empty(STATE_SIZE, np.int32)
-    notebook = np.empty(NOTEBOOK_SIZE, np.int32)
+    state = np.empty(STATE_SIZE, np.int64)
+    notebook = np.empty(NOTEBOOK_SIZE, np.int64)
     active = np.empty(observation_size, np.int32)
     ones = np.ones(observation_size, np.float32)
     allowed = np.empty(sizes[-1], np.bool_)
@@ -122,7 +118,7 @@ def _play(
     for episode in range(seeds.shape[0]):
         seed = seeds[episode]
         policy_stream = _mix64(seed ^ POLICY_SALT)
-        reset_row(state, notebook, seed, red_agents[episode], rules, table)
+        reset_row(state, notebook, seed, red_agents[episode], rules)
         for step in range(lengths[episode]):
             n_active = active_features(notebook, view, active)
             _set_bits(observations[row], active, n_active)
@@ -132,7 +128,7 @@ def _play(
             uniform = _unit_interval(_mix64(policy_stream + np.uint64(step + 1) * GOLDEN))
             action, log_probs[row] = choose_row(logits, allowed, uniform, greedy[episode])
             actions[row] = action
-            rewards[row] = step_row(state, notebook, game_action(action_set, action))
+            rewards[row] = step_row(state, notebook, table, game_action(action_set, action))
             row += 1
         n_active = active_features(notebook, view, active)
         _set_bits(final_observations[episode], active, n_active)

@@ -1,0 +1,154 @@
+"""The door of the simulator: a `BatchedEnv` over rows of state, with every input checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from ray_rl.envs.api import EnvSpec, StepResult
+from ray_rl.envs.cage2.action_sets import ACTION_SET_SIZES, ACTION_SETS, allowed_actions, game_action
+from ray_rl.envs.cage2.constants import RULE_SETS, TABLES
+from ray_rl.envs.cage2.kernels import reset_row, step_row
+from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE
+from ray_rl.envs.cage2.simulator import STATE_SIZE
+from ray_rl.envs.cage2.truth import Truth, truth_of
+from ray_rl.envs.cage2.views import VIEW_SIZES, VIEWS, active_features
+from ray_rl.episodes import RED_AGENTS, EpisodeRequest
+
+
+class Cage2Env:
+    """CAGE Challenge 2, stepped together in any number of environments.
+
+    Args:
+        rules: ``head`` or ``leaderboard``.
+        table: ``stock`` or ``corrected``.
+        view: ``table``, ``winner`` or ``memory``.
+        actions: ``all`` or ``compact``.
+
+    Raises:
+        ValueError: For a name that is none of these.
+    """
+
+    max_batch = 4096
+
+    def __init__(
+        self, rules: str = "head", table: str = "stock", view: str = "table", actions: str = "all"
+    ) -> None:
+        self.rules_code = _code("rules", rules, RULE_SETS)
+        self.table_code = _code("table", table, TABLES)
+        self.view_code = _code("view", view, VIEWS)
+        self.action_set_code = _code("actions", actions, ACTION_SETS)
+        self.spec = EnvSpec(
+            name=f"cage2 rules={rules} table={table} view={view} actions={actions}",
+            observation_size=VIEW_SIZES[self.view_code],
+            observation_bits=True,
+            n_actions=ACTION_SET_SIZES[self.action_set_code],
+            has_action_masks=True,
+        )
+        self._states = np.empty((0, STATE_SIZE), dtype=np.int64)
+        self._notebooks = np.empty((0, NOTEBOOK_SIZE), dtype=np.int64)
+        self._steps_left = np.empty(0, dtype=np.int64)
+
+    def reset(self, requests: Sequence[EpisodeRequest]) -> NDArray[np.uint8]:
+        """Start one episode per request; returns the first observations [B, D] uint8."""
+        if not 1 <= len(requests) <= self.max_batch:
+            raise ValueError(f"reset takes 1 to {self.max_batch} episodes, not {len(requests)}")
+        for request in requests:
+            if not 0 <= request.seed < 2**63:
+                raise ValueError(f"seed {request.seed} of episode {request.index} is outside [0, 2**63)")
+            if request.red_agent not in RED_AGENTS:
+                raise ValueError(f"unknown red agent {request.red_agent!r}; known: {', '.join(RED_AGENTS)}")
+        self._states = np.empty((len(requests), STATE_SIZE), dtype=np.int64)
+        self._notebooks = np.empty((len(requests), NOTEBOOK_SIZE), dtype=np.int64)
+        self._steps_left = np.array([r.max_steps for r in requests], dtype=np.int64)
+        seeds = np.array([r.seed for r in requests], dtype=np.uint64)
+        red_agents = np.array([RED_AGENTS.index(r.red_agent) for r in requests], dtype=np.int64)
+        _reset_rows(self._states, self._notebooks, seeds, red_agents, self.rules_code)
+        return self._observe()
+
+    def step(self, actions: NDArray[np.int64]) -> StepResult:
+        """Take one action [B] in each environment.
+
+        Raises:
+            ValueError: For a wrong number of actions, an action out of range, or before `reset`.
+        """
+        actions = np.asarray(actions, dtype=np.int64)
+        n = len(self._states)
+        if n == 0:
+            raise ValueError("call reset before step")
+        if actions.shape != (n,):
+            raise ValueError(f"step takes one action for each of {n} environments, got shape {actions.shape}")
+        if actions.min() < 0 or actions.max() >= self.spec.n_actions:
+            raise ValueError(
+                f"actions go from 0 to {self.spec.n_actions - 1}, got {actions.min()} to {actions.max()}"
+            )
+        rewards = np.empty(n, dtype=np.float32)
+        _step_rows(self._states, self._notebooks, self.table_code, self.action_set_code, actions, rewards)
+        self._steps_left -= 1
+        return StepResult(self._observe(), rewards, np.zeros(n, dtype=np.bool_), self._steps_left <= 0)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """[B, A] True where an action may help now; see `action_sets.allowed_actions`."""
+        masks = np.empty((len(self._notebooks), self.spec.n_actions), dtype=np.bool_)
+        _mask_rows(self._notebooks, self.action_set_code, masks)
+        return masks
+
+    def truth(self) -> Truth:
+        """The true state of all environments, which Blue does not see."""
+        return truth_of(self._states)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _observe(self) -> NDArray[np.uint8]:
+        observations = np.zeros((len(self._notebooks), self.spec.observation_size), dtype=np.uint8)
+        _observe_rows(self._notebooks, self.view_code, observations)
+        return observations
+
+
+def _code(what: str, name: str, known: tuple[str, ...]) -> int:
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    return known.index(name)
+
+
+@njit(cache=True, nogil=True)
+def _reset_rows(
+    states: NDArray[np.int64],
+    notebooks: NDArray[np.int64],
+    seeds: NDArray[np.uint64],
+    red_agents: NDArray[np.int64],
+    rules: int,
+) -> None:
+    for row in range(states.shape[0]):
+        reset_row(states[row], notebooks[row], seeds[row], red_agents[row], rules)
+
+
+@njit(cache=True, nogil=True)
+def _step_rows(
+    states: NDArray[np.int64],
+    notebooks: NDArray[np.int64],
+    table: int,
+    action_set: int,
+    actions: NDArray[np.int64],
+    rewards: NDArray[np.float32],
+) -> None:
+    for row in range(states.shape[0]):
+        rewards[row] = step_row(states[row], notebooks[row], table, game_action(action_set, actions[row]))
+
+
+@njit(cache=True, nogil=True)
+def _observe_rows(notebooks: NDArray[np.int64], view: int, observations: NDArray[np.uint8]) -> None:
+    active = np.empty(observations.shape[1], np.int32)
+    for row in range(notebooks.shape[0]):
+        for k in range(active_features(notebooks[row], view, active)):
+            observations[row, active[k]] = 1
+
+
+@njit(cache=True, nogil=True)
+def _mask_rows(notebooks: NDArray[np.int64], action_set: int, masks: NDArray[np.bool_]) -> None:
+    for row in range(notebooks.shape[0]):
+        allowed_actions(notebooks[row], action_set, masks[row])
