@@ -105,6 +105,8 @@ class EpisodeBatch:
         node: Name of the host on which the episodes ran.
         pid: Process id there.
         rollout_s: Seconds that running the episodes took.
+        env_s: Part of them spent in the environment; 0 where one kernel does everything.
+        policy_s: Part of them spent on picking actions; 0 likewise.
     """
 
     observations: NDArray[Any]
@@ -121,6 +123,8 @@ class EpisodeBatch:
     node: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     rollout_s: float = 0.0
+    env_s: float = 0.0
+    policy_s: float = 0.0
 
     @property
     def n_bytes(self) -> int:
@@ -158,7 +162,7 @@ def concatenate_in_order(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
         batches: At least one batch, all of the same environment.
 
     Returns:
-        One batch; its `policy_version` is the oldest of them, its `rollout_s` their sum. `extras` of each episode
+        One batch; its `policy_version` is the oldest of them, its times their sums. `extras` of each episode
         gain ``policy_version`` [N] int64, so that the lag of each can still be told.
     """
     joined = {name: _join([getattr(b, name) for b in batches]) for name in _STEP_FIELDS + _EPISODE_FIELDS}
@@ -172,6 +176,8 @@ def concatenate_in_order(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
         extras=extras,
         policy_version=min(b.policy_version for b in batches),
         rollout_s=sum(b.rollout_s for b in batches),
+        env_s=sum(b.env_s for b in batches),
+        policy_s=sum(b.policy_s for b in batches),
     )
     order = np.argsort(whole.indices, kind="stable")
     return whole if np.array_equal(order, np.arange(len(order))) else take_episodes(whole, order)

@@ -61,7 +61,7 @@ def step_episodes(
         _run_group(env, policy, requests[start : start + env.max_batch])
         for start in range(0, len(requests), env.max_batch)
     ]
-    steps = _Steps(*(np.concatenate(parts) for parts in zip(*groups, strict=True)))
+    steps = _Steps(*(np.concatenate(parts) for parts in zip(*(group for group, _, _ in groups), strict=True)))
     spec = env.spec
     return EpisodeBatch(
         observations=_on_the_wire(steps.observations, spec),
@@ -75,6 +75,8 @@ def step_episodes(
         indices=np.array([r.index for r in requests], dtype=np.int64),
         policy_version=policy_version,
         extras=request_extras(requests),
+        env_s=sum(env_s for _, env_s, _ in groups),
+        policy_s=sum(policy_s for _, _, policy_s in groups),
     )
 
 
@@ -101,13 +103,17 @@ def _run_group(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeReq
     lengths = np.zeros(n, dtype=np.int32)
     terminated = np.zeros(n, dtype=np.bool_)
 
+    env_s = policy_s = 0.0
+    mark = time.perf_counter()
     observations = _guard(requests, lambda: _checked(env.reset(requests), running, spec))
     final_observations = np.zeros_like(observations)
     history: list[tuple[NDArray[Any], ...]] = []
     while running.any():
         masks = _guard(requests, lambda: _checked_masks(env, running))
+        env_s, mark = env_s + time.perf_counter() - mark, time.perf_counter()
         uniforms = policy_uniforms(seeds, len(history))
         actions, log_probs = policy.act(observations, masks, uniforms, greedy)
+        policy_s, mark = policy_s + time.perf_counter() - mark, time.perf_counter()
         result = _guard(requests, lambda a=actions: env.step(a))
         seen = _guard(requests, lambda r=result: _checked(r.observations, running, spec))
         _guard(requests, lambda r=result: _check_rewards(r.rewards, running))
@@ -121,7 +127,7 @@ def _run_group(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeReq
 
     taken = np.arange(len(history))[None, :] < lengths[:, None]
     columns = (np.stack(column, axis=1)[taken] for column in zip(*history, strict=True))
-    return _Steps(*columns, lengths, terminated, final_observations)
+    return _Steps(*columns, lengths, terminated, final_observations), env_s, policy_s
 
 
 def _checked(observations: NDArray[Any], running: NDArray[np.bool_], spec: EnvSpec) -> NDArray[Any]:

@@ -27,6 +27,9 @@ class ChunkSummary:
         lengths: [N] int32, steps of each.
         extras: Named [N] arrays, as in the batch (``red_agent``, …).
         rollout_s: Seconds spent running the episodes.
+        env_s: Part of them spent in the environment; 0 where one kernel does everything.
+        policy_s: Part of them spent on picking actions; 0 likewise.
+        barrier_s: Slot-seconds that environments stepped together waited for the slowest of them.
         n_bytes: Bytes of the batch.
         node: Host on which they ran.
         pid: Process there.
@@ -40,10 +43,13 @@ class ChunkSummary:
     lengths: NDArray[np.int32]
     extras: dict[str, NDArray[Any]]
     rollout_s: float
+    env_s: float
+    policy_s: float
     n_bytes: int
     node: str
     pid: int
     worker_rss_bytes: int
+    barrier_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +65,38 @@ class Chunk:
     batch: EpisodeBatch | Any
 
 
+@dataclass(frozen=True, slots=True)
+class PublishCosts:
+    """What handing out weights has cost a collector so far.
+
+    Attributes:
+        n_published: Calls of `Collector.publish`.
+        serialised_bytes: Bytes of weights that the driver wrote, pickled or copied, for the workers to read.
+        publish_s: Seconds that the driver spent on it.
+    """
+
+    n_published: int = 0
+    serialised_bytes: int = 0
+    publish_s: float = 0.0
+
+    def plus(self, serialised_bytes: int, publish_s: float) -> PublishCosts:
+        """The costs after one more publication."""
+        return PublishCosts(
+            self.n_published + 1, self.serialised_bytes + serialised_bytes, self.publish_s + publish_s
+        )
+
+
 class Collector(Protocol):
     """Runs requested episodes with the published weights and hands chunks over as they finish.
 
     An episode that cannot be run raises `ray_rl.episodes.EpisodeError` out of `completed`; the collector can then
     still be closed, and what had finished before is not lost.
     """
+
+    @property
+    def publish_costs(self) -> PublishCosts:
+        """What handing out weights has cost so far."""
+        ...
 
     def publish(self, weights: PolicyWeights, policy_version: int) -> None:
         """Make weights current for every episode that starts from now on; once per update, whatever the workers."""
@@ -114,6 +146,8 @@ def summarise(batch: EpisodeBatch, purpose: Purpose, worker_rss_bytes: int) -> C
         lengths=batch.lengths,
         extras=batch.extras,
         rollout_s=batch.rollout_s,
+        env_s=batch.env_s,
+        policy_s=batch.policy_s,
         n_bytes=batch.n_bytes,
         node=batch.node,
         pid=batch.pid,

@@ -1,0 +1,155 @@
+"""``ray-rl bench env``: steps per second on one core, for the simulator alone up to a whole rollout, and for CybORG."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ray_rl.bench.machine import Machine, this_machine
+from ray_rl.bench.rounds import Spread, measure_in_rounds
+from ray_rl.config import EnvConfig, UserError
+from ray_rl.envs.api import BatchedEnv, EnvSpec
+from ray_rl.envs.cage2.constants import RULE_SETS
+from ray_rl.envs.cage2.env import Cage2Env
+from ray_rl.envs.cage2.random_play import random_play
+from ray_rl.envs.registry import make_env
+from ray_rl.episodes import episode_requests
+from ray_rl.policy.inference import MlpPolicy, PolicyWeights
+from ray_rl.rollout import run_episodes
+from ray_rl.seeding import Purpose, derive_seed
+
+_STEPS = 100
+_RED_AGENT = "B_lineAgent"
+BATCH_SIZES = (1, 16, 256, 4096)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRow:
+    """One line of the table.
+
+    Attributes:
+        what: What was run.
+        steps_per_s: Environment steps per second of process CPU time, once per round.
+    """
+
+    what: str
+    steps_per_s: Spread
+
+
+@dataclass(frozen=True, slots=True)
+class EnvBench:
+    """Result of the benchmark.
+
+    Attributes:
+        machine: Where it was measured.
+        rules: Rule set.
+        rows: One per thing measured.
+        not_run: What could not be run here, with the reason.
+    """
+
+    machine: Machine
+    rules: str
+    rows: tuple[BenchRow, ...]
+    not_run: tuple[tuple[str, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        rows = [{"what": row.what, "steps_per_s": row.steps_per_s.to_json()} for row in self.rows]
+        return {"machine": self.machine.to_json(), "rules": self.rules, "rows": rows, "not_run": list(self.not_run)}
+
+
+def bench_env(
+    *, rules: str = "head", rounds: int = 5, hidden_size: int = 64, cyborg_path: str | None = None
+) -> EnvBench:
+    """Measure steps per second of process CPU time on one core.
+
+    Args:
+        rules: Rule set.
+        rounds: Measurements of each row, interleaved.
+        hidden_size: Units of both hidden layers of the policy that acts.
+        cyborg_path: Folder of a CybORG checkout, or None to look for an importable one.
+    """
+    machine = this_machine()
+    measurements = dict(_simulator_rows(rules, hidden_size))
+    not_run: list[tuple[str, str]] = []
+    try:
+        measurements |= _cyborg_rows(rules, hidden_size, cyborg_path)
+    except UserError as error:
+        not_run.append(("CybORG 2.1", str(error)))
+    for warm_up in measurements.values():
+        warm_up()
+    figures = measure_in_rounds(measurements, rounds)
+    rows = tuple(BenchRow(what, figure) for what, figure in figures.items())
+    return EnvBench(machine, rules, rows, tuple(not_run))
+
+
+def _simulator_rows(rules: str, hidden_size: int) -> dict[str, Callable[[], float]]:
+    rows: dict[str, Callable[[], float]] = {}
+    seeds = np.array([derive_seed(0, Purpose.BENCH, i) for i in range(10_000)], dtype=np.uint64)
+    code = RULE_SETS.index(rules)
+    rows["simulator alone, random Blue"] = lambda: _rate(
+        len(seeds) * _STEPS, lambda: random_play(seeds, 0, code, _STEPS)
+    )
+    for batch_size in BATCH_SIZES:
+        rows[f"stepped from Python, winner view and masks, {batch_size} together"] = _stepping(rules, batch_size)
+    for view in ("table", "winner", "memory"):
+        env = Cage2Env(rules=rules, view=view, actions="compact")
+        label = f"whole rollout, {view} view ({env.spec.observation_size} bits), {hidden_size}×{hidden_size} policy"
+        rows[label] = _rollout(env, hidden_size, 500)
+    return rows
+
+
+def _cyborg_rows(rules: str, hidden_size: int, path: str | None) -> dict[str, Callable[[], float]]:
+    config = EnvConfig.model_validate({"env": "cyborg", "rules": rules, "cyborg_path": path, "view": "winner"})
+    env = make_env(config)
+    return {f"real CybORG 2.1, whole rollout, winner view, {hidden_size}×{hidden_size} policy": _rollout(env, hidden_size, 3)}
+
+
+def _stepping(rules: str, batch_size: int) -> Callable[[], float]:
+    env = Cage2Env(rules=rules, view="winner", actions="compact")
+    requests = episode_requests(
+        0, 0, batch_size, red_agent=_RED_AGENT, max_steps=_STEPS, purpose=Purpose.BENCH
+    )
+    actions = np.random.default_rng(0).integers(env.spec.n_actions, size=(_STEPS, batch_size))
+
+    def play() -> None:
+        env.reset(requests)
+        for row in actions:
+            env.action_masks()
+            env.step(row)
+
+    return lambda: _rate(batch_size * _STEPS, play)
+
+
+def _rollout(env: BatchedEnv, hidden_size: int, n_episodes: int) -> Callable[[], float]:
+    policy = random_policy(env.spec, hidden_size)
+    requests = episode_requests(
+        0, 0, n_episodes, red_agent=_RED_AGENT, max_steps=_STEPS, purpose=Purpose.BENCH
+    )
+    return lambda: _rate(n_episodes * _STEPS, lambda: run_episodes(env, policy, requests, 0))
+
+
+def random_policy(spec: EnvSpec, hidden_size: int) -> MlpPolicy:
+    """A policy of two hidden layers with random weights, for measuring.
+
+    Args:
+        spec: What it sees and does.
+        hidden_size: Units of each hidden layer.
+    """
+    rng = np.random.default_rng(0)
+    sizes = (spec.observation_size, hidden_size, hidden_size, spec.n_actions)
+    layers = [
+        (rng.normal(0, 1 / np.sqrt(n_in), (n_in, n_out)).astype(np.float32), np.zeros(n_out, dtype=np.float32))
+        for n_in, n_out in zip(sizes, sizes[1:], strict=False)
+    ]
+    return MlpPolicy(PolicyWeights.from_layers(layers))
+
+
+def _rate(n_steps: int, play: Callable[[], object]) -> float:
+    started = time.process_time()
+    play()
+    return n_steps / (time.process_time() - started)
