@@ -12,13 +12,14 @@ import numpy as np
 from ray_rl.bench.machine import Machine, this_machine
 from ray_rl.bench.rounds import Spread, measure_in_rounds
 from ray_rl.config import EnvConfig, UserError
-from ray_rl.envs.api import BatchedEnv, EnvSpec
+from ray_rl.envs.api import BatchedEnv
 from ray_rl.envs.cage2.constants import RULE_SETS
 from ray_rl.envs.cage2.env import Cage2Env
 from ray_rl.envs.cage2.random_play import random_play
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import episode_requests
-from ray_rl.policy.inference import MlpPolicy, PolicyWeights
+from ray_rl.policy.inference import MlpPolicy
+from ray_rl.policy.random_weights import random_weights
 from ray_rl.rollout import run_episodes
 from ray_rl.seeding import Purpose, derive_seed
 
@@ -126,27 +127,12 @@ def _stepping(rules: str, batch_size: int) -> Callable[[], float]:
 
 
 def _rollout(env: BatchedEnv, hidden_size: int, n_episodes: int) -> Callable[[], float]:
-    policy = random_policy(env.spec, hidden_size)
+    spec = env.spec
+    policy = MlpPolicy(random_weights(spec.observation_size, (hidden_size, hidden_size), spec.n_actions))
     requests = episode_requests(
         0, 0, n_episodes, red_agent=_RED_AGENT, max_steps=_STEPS, purpose=Purpose.BENCH
     )
     return lambda: _rate(n_episodes * _STEPS, lambda: run_episodes(env, policy, requests, 0))
-
-
-def random_policy(spec: EnvSpec, hidden_size: int) -> MlpPolicy:
-    """A policy of two hidden layers with random weights, for measuring.
-
-    Args:
-        spec: What it sees and does.
-        hidden_size: Units of each hidden layer.
-    """
-    rng = np.random.default_rng(0)
-    sizes = (spec.observation_size, hidden_size, hidden_size, spec.n_actions)
-    layers = [
-        (rng.normal(0, 1 / np.sqrt(n_in), (n_in, n_out)).astype(np.float32), np.zeros(n_out, dtype=np.float32))
-        for n_in, n_out in zip(sizes, sizes[1:], strict=False)
-    ]
-    return MlpPolicy(PolicyWeights.from_layers(layers))
 
 
 def _rate(n_steps: int, play: Callable[[], object]) -> float:

@@ -29,11 +29,12 @@ class ChunkSummary:
         rollout_s: Seconds spent running the episodes.
         env_s: Part of them spent in the environment; 0 where one kernel does everything.
         policy_s: Part of them spent on picking actions; 0 likewise.
-        barrier_s: Slot-seconds that environments stepped together waited for the slowest of them.
         n_bytes: Bytes of the batch.
         node: Host on which they ran.
         pid: Process there.
         worker_rss_bytes: Resident memory of that process when it finished.
+        n_together: Environments that were stepped together, each in a process of its own; 1 where none wait for others.
+        barrier_s: Seconds that those environments waited for the slowest of them, summed over them.
     """
 
     purpose: Purpose
@@ -49,6 +50,7 @@ class ChunkSummary:
     node: str
     pid: int
     worker_rss_bytes: int
+    n_together: int = 1
     barrier_s: float = 0.0
 
 

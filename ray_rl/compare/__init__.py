@@ -1,0 +1,1 @@
+"""The five methods of collecting episodes, side by side on one machine."""

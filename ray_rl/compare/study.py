@@ -1,0 +1,223 @@
+"""``ray-rl compare``: the methods on the same episodes in interleaved rounds, and what follows from the figures."""
+
+from __future__ import annotations
+
+import statistics
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import psutil
+
+from ray_rl.bench.machine import Machine, this_machine
+from ray_rl.bench.rounds import Spread
+from ray_rl.collect.factory import default_n_workers
+from ray_rl.compare.measure import MethodRun, TimeShares, measure_method
+from ray_rl.config import CollectConfig, CollectorName, EnvConfig, UserError
+from ray_rl.envs.registry import make_env
+from ray_rl.policy.inference import PolicyWeights
+from ray_rl.policy.random_weights import random_weights
+
+METHODS: tuple[CollectorName, ...] = ("sequential", "synchronous", "executor", "ray-actors", "ray-tasks")
+
+DEPENDENCIES: dict[CollectorName, str] = {
+    "sequential": "none",
+    "synchronous": "gymnasium",
+    "executor": "none",
+    "ray-actors": "ray",
+    "ray-tasks": "ray",
+}
+"""What a method needs besides numpy and numba."""
+
+_WORKER_BYTES = 120 * 2**20
+"""Memory that one more worker process needs, for the estimate before the start; a little above what is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What to compare.
+
+    Attributes:
+        methods: Methods, in the order of the table.
+        env: What the episodes run in.
+        n_workers: Worker counts; more than one makes a scaling curve.
+        n_episodes: Episodes of each measurement at each worker count; the sequential method runs its share of them.
+        n_updates: Publications of weights per measurement.
+        rounds: Measurements of each method, interleaved.
+        hidden_sizes: Units of the hidden layers of the policy that acts.
+        seed: Decides the episodes.
+    """
+
+    methods: tuple[CollectorName, ...]
+    env: EnvConfig
+    n_workers: tuple[int, ...]
+    n_episodes: int
+    n_updates: int = 1
+    rounds: int = 3
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MethodResult:
+    """A method at one number of workers.
+
+    Attributes:
+        method: Its name.
+        n_workers: Workers.
+        runs: One measurement per round.
+        failure: Why it could not be run, or stopped; None when all rounds went well.
+    """
+
+    method: CollectorName
+    n_workers: int
+    runs: tuple[MethodRun, ...]
+    failure: str | None = None
+
+    @property
+    def episodes_per_s(self) -> Spread:
+        """Over the rounds."""
+        return Spread(tuple(run.episodes_per_s for run in self.runs))
+
+    def median(self, figure: Callable[[MethodRun], float]) -> float:
+        """Median over the rounds of a figure of a run."""
+        return statistics.median(figure(run) for run in self.runs)
+
+    @property
+    def efficiency(self) -> float:
+        """Share of what as many workers would reach that never wait, for each other or for anything."""
+        return self.median(lambda run: run.episodes_per_s * run.episode_s / self.n_workers)
+
+    @property
+    def shares(self) -> TimeShares:
+        """Medians over the rounds."""
+        names = TimeShares.__dataclass_fields__
+        return TimeShares(**{name: self.median(lambda run, n=name: getattr(run.shares, n)) for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything that a comparison measured.
+
+    Attributes:
+        machine: Where.
+        study: What was compared.
+        environment: Name of the environment, with what distinguishes its figures.
+        weights_bytes: Bytes of the policy.
+        results: One per method and number of workers.
+    """
+
+    machine: Machine
+    study: Study
+    environment: str
+    weights_bytes: int
+    results: tuple[MethodResult, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "machine": self.machine.to_json(),
+            "study": asdict(replace(self.study, env=self.study.env)) | {"env": self.study.env.model_dump(mode="json")},
+            "environment": self.environment,
+            "weights_bytes": self.weights_bytes,
+            "results": [
+                {
+                    "method": result.method,
+                    "n_workers": result.n_workers,
+                    "failure": result.failure,
+                    "runs": [asdict(run) | {"episodes_per_s": run.episodes_per_s} for run in result.runs],
+                }
+                for result in self.results
+            ],
+        }
+
+
+def compare(study: Study, on_progress: Callable[[str], None] = lambda text: None) -> Comparison:
+    """Run a comparison.
+
+    A method that cannot run here, or fails, keeps its row with the reason; the others go on.
+
+    Args:
+        study: What to compare.
+        on_progress: Called with a line before each measurement.
+
+    Raises:
+        UserError: When the environment does not exist, or the workers do not fit the memory.
+    """
+    check_memory(study)
+    machine = this_machine()
+    env = make_env(study.env)
+    spec = env.spec
+    env.close()
+    weights = random_weights(spec.observation_size, study.hidden_sizes, spec.n_actions)
+    plan = [(method, n) for n in study.n_workers for method in study.methods if method != "sequential"]
+    if "sequential" in study.methods:
+        plan.insert(0, ("sequential", 1))
+    runs: dict[tuple[CollectorName, int], list[MethodRun]] = {key: [] for key in plan}
+    failures: dict[tuple[CollectorName, int], str] = {}
+    for number in range(study.rounds):
+        for method, n_workers in plan:
+            if (method, n_workers) in failures:
+                continue
+            on_progress(f"round {number + 1} of {study.rounds}: {method}, {n_workers} workers")
+            try:
+                runs[method, n_workers].append(_measure(study, method, n_workers, weights))
+            except Exception as error:
+                failures[method, n_workers] = _first_cause(error)
+    results = tuple(
+        MethodResult(method, n, tuple(runs[method, n]), failures.get((method, n))) for method, n in plan
+    )
+    return Comparison(machine, study, spec.name, weights.n_bytes, results)
+
+
+def _measure(study: Study, method: CollectorName, n_workers: int, weights: PolicyWeights) -> MethodRun:
+    share = 1.0 if method != "sequential" else 1.0 / max(study.n_workers)
+    return measure_method(
+        CollectConfig(collector=method, n_workers=n_workers),
+        study.env,
+        weights,
+        n_workers=n_workers,
+        n_episodes=max(study.n_updates, round(study.n_episodes * share)),
+        n_updates=study.n_updates,
+        seed=study.seed,
+    )
+
+
+def check_memory(study: Study) -> None:
+    """Refuse more workers than memory allows, before anything is started.
+
+    Raises:
+        UserError: With the estimate.
+    """
+    needed = max(study.n_workers) * _WORKER_BYTES
+    available = psutil.virtual_memory().available
+    if needed > available:
+        fits = available // _WORKER_BYTES
+        raise UserError(
+            f"{max(study.n_workers)} workers need about {needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free: "
+            f"use --n-workers {fits} or fewer"
+        )
+
+
+def _first_cause(error: BaseException) -> str:
+    """One line: what went wrong first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip().splitlines() or traceback.format_exception_only(error)
+    return f"{type(error).__name__}: {text[0]}"
+
+
+def recommended_workers(results: Sequence[MethodResult]) -> int:
+    """The smallest number of workers of one method that reaches 95 % of its best throughput.
+
+    Args:
+        results: One method at several numbers of workers.
+    """
+    best = max(result.episodes_per_s.median for result in results)
+    return min(r.n_workers for r in results if r.episodes_per_s.median >= 0.95 * best)
+
+
+def default_worker_counts(env: EnvConfig) -> tuple[int, ...]:
+    """Workers when none are named: the CPUs, or many where steps wait instead of computing."""
+    return (100,) if env.env == "latency" else (default_n_workers(),)
