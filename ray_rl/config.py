@@ -85,6 +85,8 @@ class CollectConfig(_Group):
     max_staleness: Count = 0
     """Updates that an episode's policy may lie behind the learner. 0 is exact and reproducible; 1 or more overlaps
     collecting with learning."""
+    watchdog_s: PositiveFloat = 300.0
+    """Seconds without any finished chunk after which the run stops and names what is pending."""
     address: str | None = None
     """Address of a running Ray cluster, or ``auto``; default: a Ray of its own on this machine."""
 

@@ -1,0 +1,66 @@
+"""Makes the collector that a configuration names; Ray is imported only when it is one of Ray's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray_rl.collect.api import Collector
+from ray_rl.config import CollectConfig, EnvConfig, UserError
+
+
+def default_n_workers() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def make_collector(collect: CollectConfig, env: EnvConfig) -> Iterator[Collector]:
+    """Make a collector, with the Ray that it needs; everything is released at the end.
+
+    Args:
+        collect: The method and its workers.
+        env: What the episodes run in.
+
+    Raises:
+        UserError: When the method cannot run as configured.
+    """
+    if collect.address is not None and not collect.collector.startswith("ray"):
+        raise UserError(f"--address needs a collector on Ray (ray-tasks, ray-actors), not {collect.collector}")
+    if collect.collector.startswith("ray"):
+        from ray_rl.ray_runtime import connection
+
+        with connection(collect.address, collect.n_workers or default_n_workers()), _on_ray(collect, env) as collector:
+            yield collector
+    else:
+        with _in_processes(collect, env) as collector:
+            yield collector
+
+
+def _on_ray(collect: CollectConfig, env: EnvConfig) -> Collector:
+    from ray_rl.ray_runtime import cluster_cpus
+
+    size, watchdog_s = collect.episodes_per_chunk, collect.watchdog_s
+    if collect.collector == "ray-actors":
+        from ray_rl.collect.ray_actors import RayActorsCollector
+
+        return RayActorsCollector(env, collect.n_workers or cluster_cpus(), size, watchdog_s)
+    from ray_rl.collect.ray_tasks import RayTasksCollector
+
+    return RayTasksCollector(env, collect.n_workers, size, watchdog_s)
+
+
+def _in_processes(collect: CollectConfig, env: EnvConfig) -> Collector:
+    n_workers = collect.n_workers or default_n_workers()
+    if collect.collector == "executor":
+        from ray_rl.collect.executor import ExecutorCollector
+
+        return ExecutorCollector(env, n_workers, collect.episodes_per_chunk, collect.watchdog_s)
+    if collect.collector == "synchronous":
+        from ray_rl.collect.synchronous import SynchronousCollector
+
+        return SynchronousCollector(env, n_workers, collect.watchdog_s)
+    from ray_rl.collect.sequential import SequentialCollector
+
+    return SequentialCollector(env, collect.episodes_per_chunk)

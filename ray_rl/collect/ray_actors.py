@@ -1,0 +1,132 @@
+"""Persistent Ray actors: one per worker, each with its environment, drained as their calls finish.
+
+Ray restarts an actor that died and repeats the calls it had; what a call returns depends on its arguments alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+
+from ray_rl.collect.api import Chunk, ChunkSummary, PublishCosts
+from ray_rl.collect.backlog import Backlog, Watchdog
+from ray_rl.collect.ray_tasks import get_summaries, name_episode
+from ray_rl.collect.worker import run_chunk
+from ray_rl.config import EnvConfig
+from ray_rl.episodes import EpisodeBatch, EpisodeRequest
+from ray_rl.policy.inference import PolicyWeights
+from ray_rl.ray_runtime import wait_some
+
+_CALLS_PER_ACTOR = 2
+_RETRIES = 3
+
+
+@ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)
+class _Sampler:
+    def __init__(self, env: EnvConfig) -> None:
+        self._env = env
+
+    @ray.method(num_returns=2)
+    def collect(
+        self, weights: PolicyWeights, requests: Sequence[EpisodeRequest], policy_version: int
+    ) -> tuple[ChunkSummary, EpisodeBatch]:
+        return run_chunk(self._env, weights, requests, policy_version)
+
+
+class RayActorsCollector:
+    """Runs episodes in actors on the connected Ray.
+
+    Args:
+        env: The environment.
+        n_workers: Actors.
+        episodes_per_chunk: Episodes of a call; None: chosen by measured durations.
+        watchdog_s: Seconds without a finished call after which `completed` raises.
+    """
+
+    def __init__(self, env: EnvConfig, n_workers: int, episodes_per_chunk: int | None, watchdog_s: float) -> None:
+        self._backlog = Backlog(n_workers, episodes_per_chunk)
+        self._watchdog = Watchdog(watchdog_s)
+        self._actors: list[Any] = [_Sampler.remote(env) for _ in range(n_workers)]
+        self._idle = deque(self._actors * _CALLS_PER_ACTOR)
+        self._running: dict[ray.ObjectRef[Any], tuple[list[EpisodeRequest], ray.ObjectRef[Any], Any]] = {}
+        self._finished: deque[Chunk] = deque()
+        self._weights_ref: ray.ObjectRef[Any] | None = None
+        self._policy_version = 0
+        self.publish_costs = PublishCosts()
+
+    def publish(self, weights: PolicyWeights, policy_version: int) -> None:
+        """Put weights into the object store, once."""
+        started = time.perf_counter()
+        self._weights_ref = ray.put(weights)
+        self._policy_version = policy_version
+        self.publish_costs = self.publish_costs.plus(weights.n_bytes, time.perf_counter() - started)
+
+    def submit(self, requests: Sequence[EpisodeRequest]) -> None:
+        """Queue episodes and give every idle actor its share."""
+        self._backlog.add(requests)
+        if not self._running:
+            self._watchdog.heard()
+        self._call_actors()
+
+    def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
+        """Yield chunks as the actors finish them."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._finished or self._running:
+            if not self._finished:
+                self._take_in(wait_some(list(self._running), self._watchdog.wait_s(deadline)))
+            while self._finished:
+                yield self._finished.popleft()
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            self._watchdog.check([requests for requests, _, _ in self._running.values()])
+
+    def _call_actors(self) -> None:
+        if self._backlog and self._weights_ref is None:
+            raise ValueError("publish weights before episodes can run")
+        while self._backlog and self._idle:
+            actor = self._idle.popleft()
+            requests = self._backlog.take()
+            summary, batch = actor.collect.remote(self._weights_ref, requests, self._policy_version)
+            self._running[summary] = (requests, batch, actor)
+
+    def _take_in(self, done: list[ray.ObjectRef[Any]]) -> None:
+        """Keep what succeeded, then raise the first failure."""
+        failure: Exception | None = None
+        for summary_ref, summary in zip(done, get_summaries(done), strict=True):
+            requests, batch_ref, actor = self._running.pop(summary_ref)
+            self._idle.append(actor)
+            if isinstance(summary, Exception):
+                failure = failure or name_episode(summary, requests, _RETRIES)
+            else:
+                self._backlog.learn_from(summary)
+                self._finished.append(Chunk(summary, batch_ref))
+        if failure is not None:
+            raise failure
+        if done:
+            self._watchdog.heard()
+            self._call_actors()
+
+    def close(self) -> None:
+        """Kill the actors and forget the weights."""
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors.clear()
+        self._idle.clear()
+        self._running.clear()
+        self._finished.clear()
+        self._weights_ref = None
+
+    def __enter__(self) -> Self:
+        """Return the collector itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()

@@ -1,0 +1,32 @@
+"""What a worker process does, whichever method started it: run a chunk of episodes and sum it up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psutil
+
+from ray_rl.collect.api import ChunkSummary, summarise
+from ray_rl.config import EnvConfig
+from ray_rl.envs.registry import env_of_this_process
+from ray_rl.episodes import EpisodeBatch, EpisodeRequest
+from ray_rl.policy.inference import MlpPolicy, PolicyWeights
+from ray_rl.rollout import run_episodes
+
+
+def run_chunk(
+    env: EnvConfig, weights: PolicyWeights, requests: Sequence[EpisodeRequest], policy_version: int
+) -> tuple[ChunkSummary, EpisodeBatch]:
+    """Run episodes in this process. The result depends on the arguments alone.
+
+    Args:
+        env: The environment; built at the first call and kept.
+        weights: What acts.
+        requests: One or more episodes of one purpose.
+        policy_version: Number of finished updates behind the weights.
+
+    Raises:
+        EpisodeError: When an episode cannot be run.
+    """
+    batch = run_episodes(env_of_this_process(env), MlpPolicy(weights), requests, policy_version)
+    return summarise(batch, requests[0].purpose, psutil.Process().memory_info().rss), batch

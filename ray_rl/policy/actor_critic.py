@@ -1,0 +1,204 @@
+"""The networks that learn: an actor and a critic, each an MLP of its own with ReLU between the layers.
+
+Forward and backward passes are written out over reused memory instead of recorded by autograd: the learner is the
+slowest part of a run, and most of what autograd adds is fresh memory. The tests hold the gradients against autograd's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ray_rl.policy.inference import PolicyWeights
+
+MASKED_LOGIT = -1e9
+"""Added to the logits of actions that are not allowed: finite, and their probability is exactly 0."""
+
+_HIDDEN_GAIN = math.sqrt(2.0)
+_ACTOR_OUTPUT_GAIN = 0.01
+"""Small, so that the first policy is nearly uniform (Andrychowicz et al. 2021, section 3.2)."""
+_CRITIC_OUTPUT_GAIN = 1.0
+
+
+class Mlp:
+    """An MLP with ReLU between its layers.
+
+    Args:
+        sizes: Inputs, units of each hidden layer, outputs.
+        dtype: Of parameters and passes.
+
+    Attributes:
+        sizes: As given.
+        parameters: [P] for each layer its matrix [in, out] row by row, then its bias [out].
+        gradients: [P] filled by `backward`.
+        layers: Views into `parameters`: (matrix [in, out], bias [out]) of each layer.
+    """
+
+    def __init__(self, sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
+        self.sizes = tuple(sizes)
+        n_parameters = sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False))
+        self.parameters = torch.zeros(n_parameters, dtype=dtype)
+        self.gradients = torch.zeros(n_parameters, dtype=dtype)
+        self.layers = _split_layers(self.parameters, self.sizes)
+        self._gradient_layers = _split_layers(self.gradients, self.sizes)
+        self._inputs = torch.empty(0)
+        self._activations: list[Tensor] = []
+        self._deltas: list[Tensor] = []
+
+    def initialise(self, generator: torch.Generator, output_gain: float) -> None:
+        """Draw orthogonal matrices, scaled by √2 and in the last layer by `output_gain`; biases become 0."""
+        for number, (matrix, bias) in enumerate(self.layers):
+            gain = output_gain if number == len(self.layers) - 1 else _HIDDEN_GAIN
+            drawn = torch.empty_like(matrix)
+            torch.nn.init.orthogonal_(drawn, gain, generator)
+            matrix.copy_(drawn)
+            bias.zero_()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Evaluate the network.
+
+        Args:
+            inputs: [R, in].
+
+        Returns:
+            [R, out], valid until the next call.
+        """
+        n_rows = len(inputs)
+        self._reserve(n_rows)
+        self._inputs = values = inputs
+        last = len(self.layers) - 1
+        for number, (matrix, bias) in enumerate(self.layers):
+            values = torch.addmm(bias, values, matrix, out=self._activations[number][:n_rows])
+            if number < last:
+                values.clamp_(min=0)
+        return values
+
+    def backward(self, output_gradient: Tensor) -> None:
+        """Fill `gradients` for the inputs of the last `forward`.
+
+        Args:
+            output_gradient: [R, out], derivative of the loss by the outputs.
+        """
+        n_rows = len(output_gradient)
+        delta = output_gradient
+        for number in range(len(self.layers) - 1, -1, -1):
+            below = self._activations[number - 1][:n_rows] if number else self._inputs
+            matrix_gradient, bias_gradient = self._gradient_layers[number]
+            torch.mm(below.t(), delta, out=matrix_gradient)
+            torch.sum(delta, 0, out=bias_gradient)
+            if number:
+                delta = torch.mm(delta, self.layers[number][0].t(), out=self._deltas[number - 1][:n_rows])
+                torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
+
+    def _reserve(self, n_rows: int) -> None:
+        """Make room for passes over this many rows."""
+        if not self._activations or len(self._activations[0]) < n_rows:
+            dtype = self.parameters.dtype
+            self._activations = [torch.empty((n_rows, width), dtype=dtype) for width in self.sizes[1:]]
+            self._deltas = [torch.empty((n_rows, width), dtype=dtype) for width in self.sizes[1:-1]]
+
+
+def _split_layers(flat: Tensor, sizes: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Views of a flat vector as (matrix [in, out], bias [out]) of each layer."""
+    layers = []
+    start = 0
+    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+        end = start + n_in * n_out
+        layers.append((flat[start:end].view(n_in, n_out), flat[end : end + n_out]))
+        start = end + n_out
+    return layers
+
+
+class ActorCritic:
+    """An actor [D → A logits] and a critic [D → 1 value].
+
+    Args:
+        observation_size: D.
+        n_actions: A.
+        hidden_sizes: Units of each hidden layer, the same for both.
+        seed: Decides the first weights; the global random numbers of torch are not touched.
+        dtype: Of parameters and passes.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        n_actions: int,
+        hidden_sizes: Sequence[int],
+        seed: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.actor = Mlp((observation_size, *hidden_sizes, n_actions), dtype)
+        self.critic = Mlp((observation_size, *hidden_sizes, 1), dtype)
+        generator = torch.Generator().manual_seed(seed)
+        self.actor.initialise(generator, _ACTOR_OUTPUT_GAIN)
+        self.critic.initialise(generator, _CRITIC_OUTPUT_GAIN)
+
+    def actor_weights(self) -> PolicyWeights:
+        """The policy for acting without torch; a copy."""
+        return PolicyWeights(
+            np.array(self.actor.sizes, dtype=np.int64), self.actor.parameters.numpy().astype(np.float32, copy=True)
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Copies of all parameters: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], …"""
+        return {name: values.numpy().copy() for name, values in self._named()}
+
+    def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over parameters as `arrays` gives them; names and shapes are right."""
+        for name, values in self._named():
+            values.copy_(torch.tensor(arrays[name]))
+
+    def _named(self) -> list[tuple[str, Tensor]]:
+        return [
+            (f"network.{network}.{number}.{part}", values)
+            for network, mlp in (("actor", self.actor), ("critic", self.critic))
+            for number, layer in enumerate(mlp.layers)
+            for part, values in zip(("weight", "bias"), layer, strict=True)
+        ]
+
+    def log_probs_entropy_values(
+        self, observations: Tensor, action_masks: Tensor | None, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate actions, without preparing gradients.
+
+        Args:
+            observations: [R, D].
+            action_masks: [R, A] bool, True where allowed; None when every action is.
+            actions: [R] int64.
+
+        Returns:
+            log π(a|s) [R], entropy of π(·|s) in nats [R], value (in units of what the critic learns) [R].
+        """
+        logits = self.actor.forward(observations)
+        if action_masks is not None:
+            logits = logits + mask_bias(action_masks, logits.dtype)
+        log_probs = torch.log_softmax(logits, 1)
+        values = self.critic.forward(observations)[:, 0].clone()
+        return log_probs.gather(1, actions[:, None])[:, 0], entropies(log_probs, torch.softmax(logits, 1)), values
+
+
+def mask_bias(action_masks: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """What to add to logits: 0 where an action is allowed, `MASKED_LOGIT` where not.
+
+    Args:
+        action_masks: [R, A] bool.
+        dtype: Of the result.
+    """
+    return torch.zeros(action_masks.shape, dtype=dtype).masked_fill_(~action_masks, MASKED_LOGIT)
+
+
+def entropies(log_probs: Tensor, probs: Tensor) -> Tensor:
+    """Entropy of each row, in nats; log-probabilities are finite, so actions of probability 0 add 0.
+
+    Args:
+        log_probs: [R, A].
+        probs: [R, A].
+    """
+    return -(probs * log_probs).sum(1)

@@ -1,0 +1,126 @@
+"""Ray at the rim: connecting, and draining references as they are done.
+
+A local Ray belongs to the run that started it: it has the workers that the run asks for, no dashboard, says nothing, and
+is gone when the run ends. On a cluster the package travels to the workers with the job.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+import ray_rl
+from ray_rl.config import UserError
+
+_CONNECT_TIMEOUT_S = 5.0
+_STORE_BYTES = 2**30
+"""Object store of a local Ray: many times the episodes of an update."""
+_SMALLEST_STORE_BYTES = 80 * 2**20
+
+
+@contextmanager
+def connection(address: str | None, n_workers: int) -> Iterator[None]:
+    """Be connected to Ray for a while; a connection that is there already is used and left alone.
+
+    Args:
+        address: Of a running cluster (``HOST:PORT``, ``ray://HOST:PORT`` or ``auto``), or None for a Ray of its own.
+        n_workers: CPUs that a Ray of its own claims to have, whatever the machine has: workers that wait need none.
+
+    Raises:
+        UserError: When the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        _start_local(n_workers)
+    else:
+        _join(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_local(n_workers: int) -> None:
+    free_shm = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else _STORE_BYTES
+    ray.init(
+        address="local",
+        num_cpus=n_workers,
+        num_gpus=0,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=max(_SMALLEST_STORE_BYTES, min(_STORE_BYTES, free_shm // 2)),
+    )
+
+
+def _join(address: str) -> None:
+    _check_reachable(address)
+    package = str(Path(ray_rl.__file__).parent)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"py_modules": [package]},
+        )
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        raise UserError(
+            f"no Ray cluster answers at --address {address}: {str(error).strip().splitlines()[0]}. Check that it runs "
+            "(`ray status --address …`) with this Ray and Python version, or leave --address out to train on this machine"
+        ) from error
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for a minute; a closed port is known at once."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"--address {address!r} is not HOST:PORT, ray://HOST:PORT or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise UserError(
+            f"nothing answers at --address {address} ({error}): start a cluster there (`ray start --head`), check the "
+            "port and the firewall, or leave --address out to train on this machine"
+        ) from error
+
+
+def cluster_cpus() -> int:
+    """CPUs that the connected Ray has now."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def wait_some(refs: Sequence[ray.ObjectRef[Any]], timeout_s: float | None) -> list[ray.ObjectRef[Any]]:
+    """Wait until at least one reference is done, then take all that are.
+
+    Args:
+        refs: References under way.
+        timeout_s: Longest wait in seconds; None waits as long as it takes.
+
+    Returns:
+        Those that are done (or failed); empty when the time ran out.
+    """
+    ready, _ = ray.wait(list(refs), num_returns=1, timeout=timeout_s, fetch_local=False)
+    if ready:
+        ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0, fetch_local=False)
+    return ready
+
+
+def first_cause(error: Exception) -> Exception:
+    """The exception that a worker raised, without Ray's wrapping; other errors as they are."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+        return error.cause
+    return error
