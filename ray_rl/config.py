@@ -249,7 +249,9 @@ def describe(error: ValidationError) -> str:
     for problem in error.errors():
         where = str(problem["loc"][-1]) if problem["loc"] else ""
         text = problem["msg"].removeprefix("Value error, ")
-        given = f" (given: {problem['input']!r})" if where and not isinstance(problem["input"], dict | BaseModel) else ""
+        given = (
+            f" (given: {problem['input']!r})" if where and not isinstance(problem["input"], dict | BaseModel) else ""
+        )
         problems.append(f"{where}: {text}{given}" if where and where not in field_groups() else text)
     return "; ".join(problems)
 

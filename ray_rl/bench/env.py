@@ -107,14 +107,16 @@ def _simulator_rows(rules: str, hidden_size: int) -> dict[str, Callable[[], floa
 def _cyborg_rows(rules: str, hidden_size: int, path: str | None) -> dict[str, Callable[[], float]]:
     config = EnvConfig.model_validate({"env": "cyborg", "rules": rules, "cyborg_path": path, "view": "winner"})
     env = make_env(config)
-    return {f"real CybORG 2.1, whole rollout, winner view, {hidden_size}×{hidden_size} policy": _rollout(env, hidden_size, 3)}
+    return {
+        f"real CybORG 2.1, whole rollout, winner view, {hidden_size}×{hidden_size} policy": _rollout(
+            env, hidden_size, 3
+        )
+    }
 
 
 def _stepping(rules: str, batch_size: int) -> Callable[[], float]:
     env = Cage2Env(rules=rules, view="winner", actions="compact")
-    requests = episode_requests(
-        0, 0, batch_size, red_agent=_RED_AGENT, max_steps=_STEPS, purpose=Purpose.BENCH
-    )
+    requests = episode_requests(0, 0, batch_size, red_agent=_RED_AGENT, max_steps=_STEPS, purpose=Purpose.BENCH)
     actions = np.random.default_rng(0).integers(env.spec.n_actions, size=(_STEPS, batch_size))
 
     def play() -> None:
@@ -129,9 +131,7 @@ def _stepping(rules: str, batch_size: int) -> Callable[[], float]:
 def _rollout(env: BatchedEnv, hidden_size: int, n_episodes: int) -> Callable[[], float]:
     spec = env.spec
     policy = MlpPolicy(random_weights(spec.observation_size, (hidden_size, hidden_size), spec.n_actions))
-    requests = episode_requests(
-        0, 0, n_episodes, red_agent=_RED_AGENT, max_steps=_STEPS, purpose=Purpose.BENCH
-    )
+    requests = episode_requests(0, 0, n_episodes, red_agent=_RED_AGENT, max_steps=_STEPS, purpose=Purpose.BENCH)
     return lambda: _rate(n_episodes * _STEPS, lambda: run_episodes(env, policy, requests, 0))
 
 

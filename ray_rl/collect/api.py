@@ -83,9 +83,7 @@ class PublishCosts:
 
     def plus(self, serialised_bytes: int, publish_s: float) -> PublishCosts:
         """The costs after one more publication."""
-        return PublishCosts(
-            self.n_published + 1, self.serialised_bytes + serialised_bytes, self.publish_s + publish_s
-        )
+        return PublishCosts(self.n_published + 1, self.serialised_bytes + serialised_bytes, self.publish_s + publish_s)
 
 
 class Collector(Protocol):

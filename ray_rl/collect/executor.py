@@ -93,7 +93,9 @@ class ExecutorCollector:
 
     def _start(self, requests: list[EpisodeRequest], version: int) -> None:
         shared = self._weights[version]
-        future = self._pool.submit(_run_chunk, self._env, shared.name, shared.n_sizes, shared.n_values, requests, version)
+        future = self._pool.submit(
+            _run_chunk, self._env, shared.name, shared.n_sizes, shared.n_values, requests, version
+        )
         self._running[future] = (requests, version)
 
     def _take_in(self, done: set[Future[tuple[ChunkSummary, EpisodeBatch]]]) -> None:
@@ -127,7 +129,9 @@ class ExecutorCollector:
         self._running.clear()
         _end_pool(self._pool)
         if self._rebuilds_left == 0:
-            raise EpisodeError(lost[0][0][0], f"worker processes died {_REBUILDS + 1} times while its chunk was running")
+            raise EpisodeError(
+                lost[0][0][0], f"worker processes died {_REBUILDS + 1} times while its chunk was running"
+            )
         self._rebuilds_left -= 1
         self._pool = _make_pool(self._n_workers)
         for requests, version in lost:

@@ -165,9 +165,7 @@ def compare(study: Study, on_progress: Callable[[str], None] = lambda text: None
                 runs[method, n_workers].append(_measure(study, method, n_workers, weights))
             except Exception as error:
                 failures[method, n_workers] = _first_cause(error)
-    results = tuple(
-        MethodResult(method, n, tuple(runs[method, n]), failures.get((method, n))) for method, n in plan
-    )
+    results = tuple(MethodResult(method, n, tuple(runs[method, n]), failures.get((method, n))) for method, n in plan)
     return Comparison(machine, study, spec.name, weights.n_bytes, results)
 
 

@@ -95,9 +95,7 @@ def make_scratch(sizes: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 @njit(cache=True, nogil=True)
-def _act_rows(
-    observations, action_masks, uniforms, greedy, sizes, values, scratch, actions, log_probs
-):  # type: ignore[no-untyped-def]
+def _act_rows(observations, action_masks, uniforms, greedy, sizes, values, scratch, actions, log_probs):  # type: ignore[no-untyped-def]
     active = np.empty(sizes[0], np.int32)
     for row in range(observations.shape[0]):
         x = observations[row]

@@ -7,7 +7,9 @@ import numpy as np
 from ray_rl.policy.inference import PolicyWeights
 
 
-def random_weights(observation_size: int, hidden_sizes: tuple[int, ...], n_actions: int, seed: int = 0) -> PolicyWeights:
+def random_weights(
+    observation_size: int, hidden_sizes: tuple[int, ...], n_actions: int, seed: int = 0
+) -> PolicyWeights:
     """Draw an MLP whose layers keep the scale of their input, with biases of 0.
 
     Args:

@@ -77,9 +77,7 @@ def policy_logit_gradient(
         [R, A].
     """
     # dH/dz = −p·(log p + H);  d log p(a)/dz = [z is a] − p
-    return (
-        log_probs.add_(entropies[:, None]).mul_(entropy_weights[:, None]).sub_(row_gradients[:, None]).mul_(probs)
-    )
+    return log_probs.add_(entropies[:, None]).mul_(entropy_weights[:, None]).sub_(row_gradients[:, None]).mul_(probs)
 
 
 def approximate_kl(log_ratios: Tensor) -> Tensor:

@@ -34,9 +34,7 @@ class Cage2Env:
 
     max_batch = 4096
 
-    def __init__(
-        self, rules: str = "head", table: str = "stock", view: str = "table", actions: str = "all"
-    ) -> None:
+    def __init__(self, rules: str = "head", table: str = "stock", view: str = "table", actions: str = "all") -> None:
         self.rules_code = _code("rules", rules, RULE_SETS)
         self.table_code = _code("table", table, TABLES)
         self.view_code = _code("view", view, VIEWS)
@@ -82,9 +80,7 @@ class Cage2Env:
         if actions.shape != (n,):
             raise ValueError(f"step takes one action for each of {n} environments, got shape {actions.shape}")
         if actions.min() < 0 or actions.max() >= self.spec.n_actions:
-            raise ValueError(
-                f"actions go from 0 to {self.spec.n_actions - 1}, got {actions.min()} to {actions.max()}"
-            )
+            raise ValueError(f"actions go from 0 to {self.spec.n_actions - 1}, got {actions.min()} to {actions.max()}")
         rewards = np.empty(n, dtype=np.float32)
         _step_rows(self._states, self._notebooks, self.table_code, self.action_set_code, actions, rewards)
         self._steps_left -= 1

@@ -1,0 +1,88 @@
+"""The door: ``ray-rl COMMAND``. Exit codes: 0 done, 1 what was checked does not hold or the run failed, 2 bad input.
+
+Each command imports what it needs when it is called, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+_COMMANDS = {
+    "train": ("commands.train", "train a defender"),
+    "evaluate": ("commands.evaluate", "play a trained defender by the challenge's protocol"),
+    "verify-env": ("commands.verify_env", "hold the simulator against recorded or live CybORG"),
+    "compare": ("commands.compare", "compare the methods of collecting episodes on this machine"),
+    "bench": ("commands.bench", "measure how fast the parts are on this machine"),
+    "doctor": ("commands.doctor", "check this machine, and say what to do"),
+}
+"""Command -> module (its `run` takes the words behind the command and returns the exit code), one line of help."""
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        words: Command line without the program; default: that of the process.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if words is None else words
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if words else 2
+    if words[0] == "--version":
+        import ray_rl
+
+        print(f"ray-rl {ray_rl.__version__}")
+        return 0
+    if words[0] not in _COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(words[0], _COMMANDS, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; commands: {', '.join(_COMMANDS)}"
+        return _bad_input(f"unknown command {words[0]!r}{hint}")
+    return _run(words[0], words[1:])
+
+
+def _overview() -> str:
+    width = max(map(len, _COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in _COMMANDS.items()]
+    return "\n".join(
+        [
+            "ray-rl: distributed PPO on Ray for autonomous cyber defenders (CAGE Challenge 2)",
+            "",
+            "usage: ray-rl COMMAND [flags]",
+            "",
+            *lines,
+            "",
+            "ray-rl COMMAND --help lists the flags of a command with units and defaults.",
+        ]
+    )
+
+
+def _run(command: str, words: list[str]) -> int:
+    from importlib import import_module
+
+    from ray_rl.config import UserError
+    from ray_rl.episodes import EpisodeError
+    from ray_rl.failures import RunFailure
+
+    run: Callable[[list[str]], int] = import_module(f"ray_rl.{_COMMANDS[command][0]}").run
+    try:
+        return run(words)
+    except UserError as error:
+        return _bad_input(str(error))
+    except (EpisodeError, RunFailure) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 1
+
+
+def _bad_input(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2

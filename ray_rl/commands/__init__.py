@@ -1,0 +1,1 @@
+"""The commands of ``ray-rl``, one file each: flags in, calls into the package, a table out."""

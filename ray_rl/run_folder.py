@@ -1,0 +1,211 @@
+"""A run is a folder: configuration, metrics, TensorBoard events and checkpoints, and a lock while somebody writes.
+
+TensorBoard's files are written with its own event writer; nothing here needs torch or tensorflow.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import yaml
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.plugins.hparams import summary_v2 as hparams
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from ray_rl.config import TrainConfig, UserError, load_yaml
+from ray_rl.metrics import check_names
+
+_CONFIG = "config.yaml"
+_METRICS = "metrics.jsonl"
+_LOCK = ".lock"
+
+_MAY_CHANGE_ON_RESUME = {
+    "collector",
+    "n_workers",
+    "episodes_per_chunk",
+    "watchdog_s",
+    "address",
+    "cyborg_path",
+    "evaluate_every",
+    "evaluate_episodes",
+    "run_dir",
+    "resume",
+    "checkpoint_every",
+    "keep_checkpoints",
+}
+"""Fields that do not change what is learned; all others must be as they were."""
+
+
+class RunFolder:
+    """The folder of a run, open for writing.
+
+    Args:
+        path: The folder, locked by `open`.
+        config: The run.
+        lock: The open lock file; closing it gives the folder free.
+        resumed: Whether the run goes on in a folder that it already used.
+    """
+
+    def __init__(self, path: Path, config: TrainConfig, lock: IO[str], resumed: bool) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self._config = config
+        self._lock = lock
+        self._resumed = resumed
+        self._metrics = (path / _METRICS).open("a", encoding="utf-8", buffering=1)
+        self._events = EventFileWriter(str(path))
+        if not resumed:
+            self._write_config_to_tensorboard()
+
+    @classmethod
+    def open(cls, config: TrainConfig) -> RunFolder:
+        """Make the run's folder, or take it up again for a resumed run.
+
+        Raises:
+            UserError: When the folder is in use, used before, cannot be written, or belongs to another configuration.
+        """
+        path = config.run.run_dir or Path("runs") / _default_name(config)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(path)
+        except OSError as error:
+            raise UserError(f"cannot write to --run-dir {path}: {error.strerror}; choose another folder") from error
+        try:
+            used = (path / _CONFIG).exists()
+            if used and not config.run.resume:
+                raise UserError(
+                    f"{path} holds a run already: add --resume to go on with it, or choose another --run-dir"
+                )
+            if config.run.resume and not used:
+                raise UserError(f"--resume: {path} holds no run; name the folder of one with --run-dir")
+            if used:
+                _check_same_run(load_yaml(path / _CONFIG), config, path)
+            elif any(p.name != _LOCK for p in path.iterdir()):
+                raise UserError(f"--run-dir {path} is not empty and holds no run: choose another folder")
+            (path / _CONFIG).write_text(config.to_yaml(), encoding="utf-8")
+            return cls(path, config, lock, used)
+        except OSError as error:
+            lock.close()
+            raise UserError(f"cannot write to --run-dir {path}: {error.strerror}") from error
+        except BaseException:
+            lock.close()
+            raise
+
+    def record(
+        self, update: int, episodes: int, env_steps: int, elapsed_s: float, metrics: Mapping[str, float]
+    ) -> None:
+        """Add a row to ``metrics.jsonl`` and its numbers to TensorBoard, at the number of episodes.
+
+        Args:
+            update: Number of finished updates.
+            episodes: Episodes learned from so far.
+            env_steps: Environment steps so far.
+            elapsed_s: Seconds of training so far.
+            metrics: By name, all of them in `ray_rl.metrics.METRICS`.
+
+        Raises:
+            OSError: When the disk is full.
+        """
+        check_names(metrics)
+        row = {"update": update, "episodes": episodes, "env_steps": env_steps, "time_s": round(elapsed_s, 3)}
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._metrics.write(json.dumps(row | finite) + "\n")
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._write_event(Event(step=episodes, summary=Summary(value=values)))
+
+    def drop_metrics_after(self, update: int) -> None:
+        """Forget rows of updates that the last checkpoint does not know: they will be done again."""
+        path = self.path / _METRICS
+        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _update_of(line) <= update]
+        self._metrics.close()
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(path)
+        self._metrics = path.open("a", encoding="utf-8", buffering=1)
+        episodes = update * self._config.ppo.episodes_per_update
+        # TensorBoard drops what it has read of later steps when a session starts at an earlier one.
+        self._write_event(Event(step=episodes + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def _write_config_to_tensorboard(self) -> None:
+        text = "\n".join(f"    {line}" for line in self._config.to_yaml().splitlines())
+        values = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for group in type(self._config).model_fields
+            for name, value in getattr(self._config, group).model_dump(mode="json").items()
+            if value is not None
+        }
+        summaries = [_text_summary("config", text), hparams.hparams_pb(values, trial_id=self.path.name)]
+        for summary in summaries:
+            self._write_event(Event(step=0, summary=summary))
+
+    def _write_event(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._events.add_event(event)
+
+    def __enter__(self) -> Self:
+        """Return the folder itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the files and give the folder free."""
+        self._metrics.close()
+        self._events.close()
+        self._lock.close()
+
+
+def _default_name(config: TrainConfig) -> str:
+    env = config.env.env.replace("/", "-")
+    return f"{env}_{config.env.red_agent}_seed{config.run.seed}_{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _take_lock(path: Path) -> IO[str]:
+    lock = (path / _LOCK).open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise UserError(f"{path} is in use by process {owner}: wait for it, or choose another --run-dir") from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _check_same_run(stored: TrainConfig, given: TrainConfig, path: Path) -> None:
+    for group in TrainConfig.model_fields:
+        before, now = getattr(stored, group).model_dump(), getattr(given, group).model_dump()
+        for name, value in before.items():
+            if name not in _MAY_CHANGE_ON_RESUME and now[name] != value:
+                raise UserError(
+                    f"--resume: the run in {path} has {name} = {value}, now it is {now[name]}: "
+                    f"resume with the same value (--config {path / _CONFIG} takes them all), or start another run"
+                )
+
+
+def _update_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["update"])
+    except (ValueError, KeyError, TypeError):
+        return 2**62  # a line cut off by a crash
+
+
+def _text_summary(tag: str, text: str) -> Summary:
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype="DT_STRING", string_val=[text.encode()], tensor_shape=shape)
+    return Summary(value=[Summary.Value(tag=f"{tag}/text_summary", metadata=metadata, tensor=tensor)])
