@@ -7,7 +7,7 @@ fast-math, so nothing is reassociated or fused. The compiled rollout calls the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,31 @@ class PolicyWeights:
         sizes = np.array([layers[0][0].shape[0], *(bias.shape[0] for _, bias in layers)], dtype=np.int64)
         flat = [part.astype(np.float32).ravel() for layer in layers for part in layer]
         return cls(sizes, np.concatenate(flat))
+
+    @classmethod
+    def from_network(cls, arrays: Mapping[str, NDArray[Any]]) -> PolicyWeights:
+        """Pack an actor that lies among named arrays, as a checkpoint holds them.
+
+        Args:
+            arrays: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], and so on for each layer;
+                others are ignored.
+
+        Raises:
+            KeyError: When the first layer, or the bias of any, is not there.
+        """
+        layers = [(arrays["network.actor.0.weight"], arrays["network.actor.0.bias"])]
+        while f"network.actor.{len(layers)}.weight" in arrays:
+            name = f"network.actor.{len(layers)}"
+            layers.append((arrays[f"{name}.weight"], arrays[f"{name}.bias"]))
+        return cls.from_layers(layers)
+
+    @classmethod
+    def from_network(cls, arrays: Mapping[str, NDArray[Any]]) -> PolicyWeights:
+        """Take the actor out of a learner's arrays: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias``, …"""
+        names = sorted({int(name.split(".")[2]) for name in arrays if name.startswith("network.actor.")})
+        return cls.from_layers(
+            [(arrays[f"network.actor.{n}.weight"], arrays[f"network.actor.{n}.bias"]) for n in names]
+        )
 
     @property
     def n_bytes(self) -> int:
