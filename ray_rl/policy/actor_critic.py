@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Mlp:
 
     def __init__(self, sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
         self.sizes = tuple(sizes)
-        n_parameters = sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes, self.sizes[1:], strict=False))
+        n_parameters = sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
         self.parameters = torch.zeros(n_parameters, dtype=dtype)
         self.gradients = torch.zeros(n_parameters, dtype=dtype)
         self.layers = _split_layers(self.parameters, self.sizes)
@@ -108,7 +109,7 @@ def _split_layers(flat: Tensor, sizes: Sequence[int]) -> list[tuple[Tensor, Tens
     """Views of a flat vector as (matrix [in, out], bias [out]) of each layer."""
     layers = []
     start = 0
-    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+    for n_in, n_out in pairwise(sizes):
         end = start + n_in * n_out
         layers.append((flat[start:end].view(n_in, n_out), flat[end : end + n_out]))
         start = end + n_out
@@ -147,7 +148,7 @@ class ActorCritic:
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Copies of all parameters: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], …"""
+        """Copies of all parameters by name: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], and so on."""
         return {name: values.numpy().copy() for name, values in self._named()}
 
     def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:

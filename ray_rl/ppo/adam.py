@@ -60,6 +60,6 @@ def scale_down(gradients: Tensor, max_norm: float) -> Tensor:
     Returns:
         The norm before (scalar tensor).
     """
-    norm = torch.linalg.vector_norm(gradients)
+    norm: Tensor = torch.linalg.vector_norm(gradients)
     gradients.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
     return norm

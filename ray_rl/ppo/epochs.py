@@ -1,0 +1,233 @@
+"""The passes over a batch: one loop for the actor, one for the critic.
+
+The two networks share nothing, so neither loop reads what the other writes; they may run side by side and give the same
+bits as one after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ray_rl.config import PpoConfig
+from ray_rl.policy.actor_critic import Mlp, entropies
+from ray_rl.ppo.adam import Adam, scale_down
+from ray_rl.ppo.batch import Minibatch, PpoBatch, minibatches
+from ray_rl.ppo.loss import (
+    approximate_kl,
+    clip_fraction,
+    clipped_surrogate,
+    policy_logit_gradient,
+    squared_value_loss,
+)
+
+_ROWS_AT_ONCE = 8192
+"""Rows of a pass that is not cut into minibatches; bounds its memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorReport:
+    """Means over the actor's minibatches; `approx_kl` and `clip_fraction` over those of the last epoch.
+
+    Attributes are named as in `UpdateStats`.
+    """
+
+    policy_loss: float
+    entropy: float
+    approx_kl: float
+    clip_fraction: float
+    gradient_norm: float
+    epochs: int
+    first_ratio_deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class CriticReport:
+    """Means over the critic's minibatches."""
+
+    value_loss: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffle:
+    """What decides the minibatches of an update.
+
+    Attributes:
+        run_seed: Seed of the run.
+        version: Number of finished updates.
+    """
+
+    run_seed: int
+    version: int
+
+    def minibatches(self, batch: PpoBatch, config: PpoConfig, epoch: int) -> list[Minibatch]:
+        """The minibatches of an epoch."""
+        return list(minibatches(batch, config.minibatches, self.run_seed, self.version, epoch))
+
+
+def evaluate_log_probs(actor: Mlp, batch: PpoBatch, slices: list[Minibatch]) -> Tensor:
+    """Evaluate log π(a|s) of every step, in the same slices as the first epoch will take.
+
+    A product of matrices may round differently with another number of rows; over the same slices it gives the same
+    bits, so that the first ratio of the first epoch is exactly 1.
+
+    Args:
+        actor: The policy.
+        batch: M steps.
+        slices: Minibatches of the first epoch.
+
+    Returns:
+        [M] float32.
+    """
+    log_probs = torch.empty(batch.n_steps)
+    for part in slices:
+        all_log_probs, _ = _distributions(actor, batch, part)
+        log_probs[part.steps] = all_log_probs.view(-1)[_flat_positions(batch, part, all_log_probs.shape[1])]
+    return log_probs
+
+
+def evaluate_values(critic: Mlp, batch: PpoBatch) -> Tensor:
+    """Outputs of the critic for every row of a batch: [R] float32."""
+    return torch.cat([critic.forward(part)[:, 0].clone() for part in torch.split(batch.observations, _ROWS_AT_ONCE)])
+
+
+def train_actor(
+    actor: Mlp,
+    optimiser: Adam,
+    batch: PpoBatch,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    shuffle: Shuffle,
+    config: PpoConfig,
+    learning_rate: float,
+    entropy_coefficient: float,
+) -> ActorReport:
+    """Improve the policy by the clipped surrogate objective with an entropy bonus.
+
+    Args:
+        actor: The policy, changed in place.
+        optimiser: Its optimiser.
+        batch: M steps.
+        old_log_probs: [M] log-probabilities that ratios are taken against.
+        advantages: [M], normalised if at all by the caller.
+        shuffle: Decides the minibatches.
+        config: Of the learner.
+        learning_rate: Adam's step size.
+        entropy_coefficient: Weight of the entropy bonus.
+    """
+    history = []
+    epochs = 0
+    for epoch in range(config.epochs):
+        for part in shuffle.minibatches(batch, config, epoch):
+            numbers = _actor_gradients(
+                actor, batch, part, old_log_probs, advantages, config.clip_range, entropy_coefficient
+            )
+            history.append((*numbers, scale_down(actor.gradients, config.max_gradient_norm)))
+            optimiser.step(actor.parameters, actor.gradients, learning_rate)
+        epochs += 1
+        if config.target_kl is not None:
+            last_epoch = torch.stack([step[2] for step in history[-config.minibatches :]])
+            if float(last_epoch.mean()) > config.target_kl:
+                break
+    table = torch.tensor([[float(number) for number in step] for step in history], dtype=torch.float64)
+    means = table.mean(0).tolist()
+    last_means = table[-config.minibatches :].mean(0).tolist()
+    return ActorReport(
+        policy_loss=means[0],
+        entropy=means[1],
+        approx_kl=last_means[2],
+        clip_fraction=last_means[3],
+        gradient_norm=means[5],
+        epochs=epochs,
+        first_ratio_deviation=float(table[0, 4]),
+    )
+
+
+def _actor_gradients(
+    actor: Mlp,
+    batch: PpoBatch,
+    part: Minibatch,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    clip_range: float,
+    entropy_coefficient: float,
+) -> tuple[Tensor, ...]:
+    """Fill the actor's gradients from one minibatch; returns policy loss, entropy, KL, clip fraction, |ratio − 1|."""
+    n_rows = len(part.rows)
+    log_probs, probs = _distributions(actor, batch, part)  # [r, A] each
+    row_entropies = entropies(log_probs, probs)  # [r]
+    row_shares = torch.bincount(part.row_of_step, minlength=n_rows).float().div_(len(part.steps))  # [r]
+    positions = _flat_positions(batch, part, log_probs.shape[1])  # [m]
+    log_ratios = log_probs.view(-1).index_select(0, positions).sub_(old_log_probs.index_select(0, part.steps))
+    loss, gradient = clipped_surrogate(log_ratios, advantages.index_select(0, part.steps), clip_range)  # [m]
+    row_gradients = torch.zeros(n_rows).index_add_(0, part.row_of_step, gradient)
+    logit_gradient = policy_logit_gradient(
+        log_probs, probs, row_entropies, row_shares * entropy_coefficient, row_gradients
+    )
+    logit_gradient.view(-1).index_add_(0, positions, gradient)
+    actor.backward(logit_gradient)
+    return (
+        loss,
+        torch.dot(row_shares, row_entropies),
+        approximate_kl(log_ratios),
+        clip_fraction(log_ratios, clip_range),
+        log_ratios.expm1().abs().max(),
+    )
+
+
+def train_critic(
+    critic: Mlp,
+    optimiser: Adam,
+    batch: PpoBatch,
+    old_outputs: Tensor,
+    targets: Tensor,
+    shuffle: Shuffle,
+    config: PpoConfig,
+    learning_rate: float,
+) -> CriticReport:
+    """Fit the critic to the returns.
+
+    Args:
+        critic: The network, changed in place.
+        optimiser: Its optimiser.
+        batch: M steps.
+        old_outputs: [M] the critic's outputs before the update.
+        targets: [M] returns, in the units of the critic's outputs.
+        shuffle: Decides the minibatches.
+        config: Of the learner.
+        learning_rate: Adam's step size.
+    """
+    history = []
+    for epoch in range(config.epochs):
+        for part in shuffle.minibatches(batch, config, epoch):
+            outputs = critic.forward(batch.observations.index_select(0, part.rows))[:, 0]  # [r]
+            loss, gradient = squared_value_loss(
+                outputs.index_select(0, part.row_of_step),  # [m]
+                old_outputs.index_select(0, part.steps),
+                targets.index_select(0, part.steps),
+                config.value_clip_range,
+            )
+            gradient.mul_(config.value_coefficient)
+            row_gradients = torch.zeros(len(part.rows)).index_add_(0, part.row_of_step, gradient)
+            critic.backward(row_gradients[:, None])
+            history.append((loss, scale_down(critic.gradients, config.max_gradient_norm)))
+            optimiser.step(critic.parameters, critic.gradients, learning_rate)
+    table = torch.tensor([[float(number) for number in step] for step in history], dtype=torch.float64)
+    value_loss, gradient_norm = table.mean(0).tolist()
+    return CriticReport(value_loss, gradient_norm)
+
+
+def _distributions(actor: Mlp, batch: PpoBatch, part: Minibatch) -> tuple[Tensor, Tensor]:
+    """Logarithm and probability, log π(·|s) and π(·|s) of each row of a minibatch: [r, A] both."""
+    logits = actor.forward(batch.observations.index_select(0, part.rows))
+    if batch.mask_bias is not None:
+        logits.add_(batch.mask_bias.index_select(0, part.rows))
+    return torch.log_softmax(logits, 1), torch.softmax(logits, 1)
+
+
+def _flat_positions(batch: PpoBatch, part: Minibatch, n_actions: int) -> Tensor:
+    """Where in a flattened [r, A] the action of each step lies: [m]."""
+    return part.row_of_step * n_actions + batch.actions.index_select(0, part.steps)

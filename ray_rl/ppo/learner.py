@@ -1,0 +1,297 @@
+"""The learner: one update of actor and critic from complete episodes.
+
+It computes in threads of its own, which treat denormal numbers as 0; the thread that calls is left as it is. Given two
+threads, the critic trains beside the actor. The two share nothing, so one thread or two give the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ray_rl.config import PolicyConfig, PpoConfig
+from ray_rl.envs.api import EnvSpec
+from ray_rl.episodes import EpisodeBatch, concatenate_in_order
+from ray_rl.policy.actor_critic import ActorCritic
+from ray_rl.policy.inference import PolicyWeights
+from ray_rl.ppo.adam import Adam
+from ray_rl.ppo.api import LearnerState, PolicyMismatchError, UpdateStats
+from ray_rl.ppo.batch import PpoBatch, ppo_batch
+from ray_rl.ppo.epochs import (
+    ActorReport,
+    CriticReport,
+    Shuffle,
+    evaluate_log_probs,
+    evaluate_values,
+    train_actor,
+    train_critic,
+)
+from ray_rl.ppo.gae import generalised_advantages
+from ray_rl.ppo.loss import explained_variance
+from ray_rl.ppo.return_scale import ReturnScale, rescale_critic
+from ray_rl.seeding import Purpose, derive_seed
+
+LOG_PROB_TOLERANCE = 1e-3
+"""How far a recorded log-probability may lie from the learner's own evaluation of it. Both are float32 sums, in
+different order; they differ by 1e-6 or so."""
+
+_ADVANTAGE_EPSILON = 1e-8
+
+
+class Learner:
+    """Learns a policy by PPO.
+
+    Args:
+        spec: What the policy sees.
+        policy: Size of the networks.
+        ppo: How to learn.
+        n_updates: Updates of the whole run; schedules end with the last.
+        run_seed: Decides first weights and minibatches.
+    """
+
+    def __init__(self, spec: EnvSpec, policy: PolicyConfig, ppo: PpoConfig, n_updates: int, run_seed: int) -> None:
+        self._spec = spec
+        self._config = ppo
+        self._n_updates = n_updates
+        self._run_seed = run_seed
+        self._version = 0
+        self._scale = ReturnScale()
+        self._threads = ThreadPoolExecutor(
+            min(ppo.learner_threads, 2), "learner", _prepare_thread, (max(ppo.learner_threads // 2, 1),)
+        )
+        self._networks = self._threads.submit(
+            ActorCritic,
+            spec.observation_size,
+            spec.n_actions,
+            policy.hidden_sizes,
+            derive_seed(run_seed, Purpose.WEIGHTS),
+        ).result()
+        self._actor_optimiser = Adam.fresh(self._networks.actor.parameters)
+        self._critic_optimiser = Adam.fresh(self._networks.critic.parameters)
+
+    @property
+    def version(self) -> int:
+        """Number of finished updates."""
+        return self._version
+
+    def weights(self) -> PolicyWeights:
+        """The policy, for acting; a copy."""
+        return self._networks.actor_weights()
+
+    def close(self) -> None:
+        """End the threads; safe to call twice."""
+        self._threads.shutdown()
+
+    def update(self, batches: Sequence[EpisodeBatch]) -> UpdateStats:
+        """Learn from complete episodes; when that fails, the learner stays as it was.
+
+        Args:
+            batches: The episodes of one update, in any order.
+
+        Raises:
+            PolicyMismatchError: When recorded log-probabilities are not those of the weights said to have acted.
+            ValueError: When the episodes do not fit the environment, or claim a policy that does not exist yet.
+            FloatingPointError: When the networks diverged to numbers that are not finite.
+        """
+        before = self.state()
+        try:
+            return self._update(batches)
+        except BaseException:
+            self.load_state(before)
+            raise
+
+    def _update(self, batches: Sequence[EpisodeBatch]) -> UpdateStats:
+        started = time.perf_counter()
+        batch = self._threads.submit(self._unpack, batches).result()
+        unpacked = time.perf_counter()
+        values, advantages, returns = self._threads.submit(self._advantages, batch).result()
+        estimated = time.perf_counter()
+
+        learning_rate = self._scheduled(self._config.learning_rate, self._config.final_learning_rate)
+        entropy_coefficient = self._scheduled(self._config.entropy_coefficient, self._config.final_entropy_coefficient)
+        actor_training = self._threads.submit(self._train_actor, batch, advantages, learning_rate, entropy_coefficient)
+        critic_training = self._threads.submit(self._train_critic, batch, values, returns, learning_rate)
+        try:
+            actor, log_prob_difference = actor_training.result()
+        finally:
+            critic = critic_training.result()
+        self._check_finite()
+        staleness = self._version - batch.policy_versions
+        self._version += 1
+        return UpdateStats(
+            policy_loss=actor.policy_loss,
+            value_loss=critic.value_loss,
+            entropy=actor.entropy,
+            approx_kl=actor.approx_kl,
+            clip_fraction=actor.clip_fraction,
+            explained_variance=explained_variance(values, returns),
+            learning_rate=learning_rate,
+            entropy_coefficient=entropy_coefficient,
+            actor_gradient_norm=actor.gradient_norm,
+            critic_gradient_norm=critic.gradient_norm,
+            epochs=actor.epochs,
+            first_ratio_deviation=actor.first_ratio_deviation,
+            log_prob_difference=log_prob_difference,
+            staleness_mean=float(staleness.mean()),
+            staleness_max=int(staleness.max()),
+            n_steps=batch.n_steps,
+            n_episodes=len(batch.lengths),
+            n_distinct=len(np.unique(batch.rows)),
+            unpack_s=unpacked - started,
+            advantages_s=estimated - unpacked,
+            optimise_s=time.perf_counter() - estimated,
+        )
+
+    def _unpack(self, batches: Sequence[EpisodeBatch]) -> PpoBatch:
+        batch = ppo_batch(concatenate_in_order(batches), self._spec)
+        newest = int(batch.policy_versions.max())
+        if newest > self._version:
+            raise ValueError(f"an episode claims policy version {newest}, the learner is at {self._version}")
+        return batch
+
+    def _advantages(self, batch: PpoBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, advantages (normalised if configured) and returns: [M] each."""
+        row_values = self._scale.values(evaluate_values(self._networks.critic, batch)).numpy()  # [R]
+        values = row_values[batch.rows]  # [M]
+        raw, returns = generalised_advantages(
+            batch.rewards,
+            values,
+            row_values[batch.final_rows],  # [N]
+            batch.lengths,
+            batch.terminated,
+            self._config.discount,
+            self._config.gae_lambda,
+        )
+        advantages = torch.from_numpy(raw)
+        if self._config.normalise_advantages:
+            advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + _ADVANTAGE_EPSILON)
+        return torch.from_numpy(values), advantages, torch.from_numpy(returns)
+
+    def _train_actor(
+        self, batch: PpoBatch, advantages: Tensor, learning_rate: float, entropy_coefficient: float
+    ) -> tuple[ActorReport, float]:
+        shuffle = Shuffle(self._run_seed, self._version)
+        old_log_probs, difference = self._old_log_probs(batch, shuffle)
+        report = train_actor(
+            self._networks.actor,
+            self._actor_optimiser,
+            batch,
+            old_log_probs,
+            advantages,
+            shuffle,
+            self._config,
+            learning_rate,
+            entropy_coefficient,
+        )
+        return report, difference
+
+    def _old_log_probs(self, batch: PpoBatch, shuffle: Shuffle) -> tuple[Tensor, float]:
+        """What ratios are taken against [M], and the largest difference from what was recorded.
+
+        A step of the current policy gets the learner's own evaluation: acting rounds otherwise than learning, and that
+        difference must not pass for a change of the policy. An older step keeps the record, which corrects its lag.
+        """
+        fresh = torch.from_numpy(np.repeat(batch.policy_versions == self._version, batch.lengths))
+        if not bool(fresh.any()):
+            return batch.behaviour_log_probs, 0.0
+        own = evaluate_log_probs(self._networks.actor, batch, shuffle.minibatches(batch, self._config, 0))
+        differences = (own - batch.behaviour_log_probs).abs()[fresh]
+        wrong = ~(differences <= LOG_PROB_TOLERANCE)  # NaN is wrong too
+        if bool(wrong.any()):
+            raise PolicyMismatchError(float(differences.max()), int(wrong.sum()), len(wrong), self._version)
+        return torch.where(fresh, own, batch.behaviour_log_probs), float(differences.max())
+
+    def _train_critic(self, batch: PpoBatch, values: Tensor, returns: Tensor, learning_rate: float) -> CriticReport:
+        critic = self._networks.critic
+        if self._config.normalise_returns:
+            scale = self._scale.with_batch(returns)
+            rescale_critic(critic, self._scale, scale)
+            self._scale = scale
+        return train_critic(
+            critic,
+            self._critic_optimiser,
+            batch,
+            self._scale.normalised(values),
+            self._scale.normalised(returns),
+            Shuffle(self._run_seed, self._version),
+            self._config,
+            learning_rate,
+        )
+
+    def _scheduled(self, first: float, last: float) -> float:
+        """Linear from the first update of the run to the last."""
+        share = min(self._version / max(self._n_updates - 1, 1), 1.0)
+        return first + (last - first) * share
+
+    def _check_finite(self) -> None:
+        for name, network in (("actor", self._networks.actor), ("critic", self._networks.critic)):
+            if not bool(torch.isfinite(network.parameters).all()):
+                raise FloatingPointError(
+                    f"the {name} diverged in update {self._version + 1}: its weights are no longer finite; "
+                    "lower --learning-rate, or look for rewards of extreme size"
+                )
+
+    def state(self) -> LearnerState:
+        """Everything needed to go on bit for bit; copies."""
+        arrays = self._networks.arrays()
+        for name, optimiser in self._optimisers().items():
+            arrays[f"optimiser.{name}.first_moment"] = optimiser.first_moment.numpy().copy()
+            arrays[f"optimiser.{name}.second_moment"] = optimiser.second_moment.numpy().copy()
+        arrays["returns.moments"] = np.array([self._scale.mean, self._scale.mean_square], dtype=np.float64)
+        counters = {f"{name}_steps": optimiser.n_steps for name, optimiser in self._optimisers().items()}
+        counters |= {"version": self._version, "return_batches": self._scale.n_batches}
+        return LearnerState(arrays, counters)
+
+    def load_state(self, state: LearnerState) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            ValueError: When an array or counter is missing, unknown or of another shape; names the first.
+        """
+        own = self.state()
+        _check_arrays(state.arrays, own.arrays)
+        _check_names("counter", state.counters, own.counters)
+        self._networks.load_arrays(state.arrays)
+        for name, optimiser in self._optimisers().items():
+            optimiser.first_moment.copy_(torch.tensor(state.arrays[f"optimiser.{name}.first_moment"]))
+            optimiser.second_moment.copy_(torch.tensor(state.arrays[f"optimiser.{name}.second_moment"]))
+            optimiser.n_steps = int(state.counters[f"{name}_steps"])
+        mean, mean_square = state.arrays["returns.moments"].tolist()
+        self._scale = ReturnScale(mean, mean_square, int(state.counters["return_batches"]))
+        self._version = state.version
+
+    def _optimisers(self) -> dict[str, Adam]:
+        return {"actor": self._actor_optimiser, "critic": self._critic_optimiser}
+
+
+def _prepare_thread(cores: int) -> None:
+    """Say how many cores a thread may use, and count denormal numbers as 0: they are slow and mean nothing here."""
+    torch.set_num_threads(cores)
+    torch.set_flush_denormal(True)
+
+
+def _check_names(what: str, given: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    for name in expected:
+        if name not in given:
+            raise ValueError(f"{what} {name!r} is missing")
+    for name in given:
+        if name not in expected:
+            raise ValueError(f"{what} {name!r} is unknown to this learner")
+
+
+def _check_arrays(given: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]) -> None:
+    _check_names("array", given, expected)
+    for name, array in expected.items():
+        found = given[name]
+        if (found.shape, found.dtype) != (array.shape, array.dtype):
+            raise ValueError(
+                f"array {name!r} is {found.dtype} of shape {found.shape}, "
+                f"this learner needs {array.dtype} of shape {array.shape}"
+            )
