@@ -148,7 +148,7 @@ class ActorCritic:
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Copies of all parameters by name: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], and so on."""
+        """Copies of all parameters: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], and so on."""
         return {name: values.numpy().copy() for name, values in self._named()}
 
     def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:

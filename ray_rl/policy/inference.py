@@ -37,23 +37,6 @@ class PolicyWeights:
 
     @classmethod
     def from_network(cls, arrays: Mapping[str, NDArray[Any]]) -> PolicyWeights:
-        """Pack an actor that lies among named arrays, as a checkpoint holds them.
-
-        Args:
-            arrays: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], and so on for each layer;
-                others are ignored.
-
-        Raises:
-            KeyError: When the first layer, or the bias of any, is not there.
-        """
-        layers = [(arrays["network.actor.0.weight"], arrays["network.actor.0.bias"])]
-        while f"network.actor.{len(layers)}.weight" in arrays:
-            name = f"network.actor.{len(layers)}"
-            layers.append((arrays[f"{name}.weight"], arrays[f"{name}.bias"]))
-        return cls.from_layers(layers)
-
-    @classmethod
-    def from_network(cls, arrays: Mapping[str, NDArray[Any]]) -> PolicyWeights:
         """Take the actor out of a learner's arrays: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias``, …"""
         names = sorted({int(name.split(".")[2]) for name in arrays if name.startswith("network.actor.")})
         return cls.from_layers(

@@ -32,7 +32,8 @@ class UpdateStats:
         actor_gradient_norm: Norm of the actor's gradient before it was scaled down.
         critic_gradient_norm: Norm of the critic's gradient before it was scaled down.
         epochs: Passes of the actor over the batch; fewer than configured when `target_kl` ended them.
-        first_ratio_deviation: Largest difference of a ratio from 1 in the first minibatch; exactly 0 when no step is stale.
+        first_ratio_deviation: Largest difference of a ratio from 1 in the first minibatch; exactly 0 when no step is
+            stale.
         log_prob_difference: Largest difference between a recorded log-probability and the learner's own evaluation of
             it, over the steps that are not stale.
         staleness_mean: Mean over the episodes of how many updates their policy lay behind, in versions.
