@@ -77,17 +77,21 @@ def measure_method(
     *,
     n_workers: int,
     n_episodes: int,
+    seconds: float,
     n_updates: int,
     seed: int,
 ) -> MethodRun:
     """Measure one method once.
+
+    A short pilot tells how many of the episodes fit the time; slow methods run the first of them only.
 
     Args:
         collect: The method and its workers.
         env: What the episodes run in.
         weights: What acts in them.
         n_workers: Workers that the method uses (1 for the sequential one).
-        n_episodes: Episodes to time, all updates together.
+        n_episodes: Most episodes to time, all updates together.
+        seconds: Aim for the duration of the measurement.
         n_updates: Number of times that weights are published meanwhile.
         seed: Decides the episodes; every method gets the same ones.
     """
@@ -96,6 +100,10 @@ def measure_method(
         collector.publish(weights, 0)
         _drain(collector, _requests(env, seed, 0, n_workers))
         startup_s = time.perf_counter() - started
+        pilot = time.perf_counter()
+        _drain(collector, _requests(env, seed, n_workers, 2 * n_workers))
+        affordable = 2 * n_workers * seconds / (time.perf_counter() - pilot)
+        n_episodes = min(n_episodes, max(2 * n_workers, round(affordable / n_workers) * n_workers))
         pss_bytes = tree_pss_bytes()
         costs_before = collector.publish_costs
         per_update = -(-n_episodes // n_updates)
@@ -105,7 +113,7 @@ def measure_method(
             first = update * per_update
             count = min(per_update, n_episodes - first)
             collector.publish(weights, update + 1)
-            summaries += _drain(collector, _requests(env, seed, n_workers + first, count))
+            summaries += _drain(collector, _requests(env, seed, 3 * n_workers + first, count))
         wall_s = time.perf_counter() - clock
         costs = collector.publish_costs
     return _account(summaries, wall_s, startup_s, pss_bytes, n_workers, costs_before, costs)

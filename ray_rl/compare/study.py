@@ -42,7 +42,8 @@ class Study:
         methods: Methods, in the order of the table.
         env: What the episodes run in.
         n_workers: Worker counts; more than one makes a scaling curve.
-        n_episodes: Episodes of each measurement at each worker count; the sequential method runs its share of them.
+        n_episodes: Most episodes of a measurement.
+        seconds: Aim for the duration of a measurement; slow methods run the first of the episodes only.
         n_updates: Publications of weights per measurement.
         rounds: Measurements of each method, interleaved.
         hidden_sizes: Units of the hidden layers of the policy that acts.
@@ -53,6 +54,7 @@ class Study:
     env: EnvConfig
     n_workers: tuple[int, ...]
     n_episodes: int
+    seconds: float = 10.0
     n_updates: int = 1
     rounds: int = 3
     hidden_sizes: tuple[int, ...] = (64, 64)
@@ -170,13 +172,13 @@ def compare(study: Study, on_progress: Callable[[str], None] = lambda text: None
 
 
 def _measure(study: Study, method: CollectorName, n_workers: int, weights: PolicyWeights) -> MethodRun:
-    share = 1.0 if method != "sequential" else 1.0 / max(study.n_workers)
     return measure_method(
         CollectConfig(collector=method, n_workers=n_workers),
         study.env,
         weights,
         n_workers=n_workers,
-        n_episodes=max(study.n_updates, round(study.n_episodes * share)),
+        n_episodes=study.n_episodes,
+        seconds=study.seconds,
         n_updates=study.n_updates,
         seed=study.seed,
     )
