@@ -5,6 +5,7 @@ Torch is imported in the actor's process only.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +28,10 @@ class _LearnerProcess:
         from ray_rl.ppo.learner import Learner
 
         self._learner = Learner(spec, policy, ppo, n_updates, run_seed)
+
+    def pid(self) -> int:
+        """Number of the actor's process."""
+        return os.getpid()
 
     def update(self, batches: Sequence[EpisodeBatch | ray.ObjectRef[EpisodeBatch]]) -> UpdateStats:
         """Fetch all batches that came as references, at once, and learn."""
@@ -113,6 +118,11 @@ class RayLearner:
     def load_state(self, state: LearnerState) -> None:
         """Go on from a saved state; ValueError names the first thing that does not fit."""
         _get(self._actor.load_state.remote(state))
+
+    def pid(self) -> int:
+        """Number of the actor's process on its node."""
+        pid: int = _get(self._actor.pid.remote())
+        return pid
 
     def close(self) -> None:
         """End the actor; safe to call twice."""
