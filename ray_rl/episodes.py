@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_rl.seeding import Purpose, derive_seed
+from ray_rl.seeding import Purpose, episode_seeds, mix64, unit_interval
 
 MIXED_RED_AGENT = "mixed"
 """Name of the mixture of red agents; each episode of a run draws one."""
 
 MIXTURE = (("B_lineAgent", 0.49), ("RedMeanderAgent", 0.49), ("SleepAgent", 0.02))
 """Red agents of the mixture with their shares."""
+
+_MIXTURE_SALT = np.uint64(0x6D6978747572)
+"""Separates the draw of the red agent from the episode's other draws."""
 
 RED_AGENTS = tuple(name for name, _ in MIXTURE)
 """The red agents of CAGE Challenge 2."""
@@ -70,18 +73,18 @@ def episode_requests(
         purpose: What the episodes are for; decides which seeds they get.
         greedy: Whether the likeliest action is taken.
     """
-    requests = []
-    for index in range(first, first + count):
-        seed = derive_seed(run_seed, purpose, index)
-        agent = _draw_red_agent(seed) if red_agent == MIXED_RED_AGENT else red_agent
-        requests.append(EpisodeRequest(index, seed, max_steps, agent, greedy, purpose))
-    return requests
+    seeds = episode_seeds(run_seed, purpose, first, count)
+    agents = _draw_red_agents(seeds) if red_agent == MIXED_RED_AGENT else [red_agent] * count
+    return [
+        EpisodeRequest(index, seed, max_steps, agent, greedy, purpose)
+        for index, seed, agent in zip(range(first, first + count), seeds.tolist(), agents, strict=True)
+    ]
 
 
-def _draw_red_agent(seed: int) -> str:
-    names = [name for name, _ in MIXTURE]
-    shares = [share for _, share in MIXTURE]
-    return str(np.random.default_rng(seed).choice(names, p=shares))
+def _draw_red_agents(seeds: NDArray[np.uint64]) -> list[str]:
+    bounds = np.cumsum([share for _, share in MIXTURE])[:-1]
+    draws = unit_interval(mix64(seeds ^ _MIXTURE_SALT))
+    return [RED_AGENTS[number] for number in np.searchsorted(bounds, draws, side="right")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,24 @@ def unit_interval(bits: np.uint64) -> float:
     return (bits >> _SHIFT_11) * _UNIT  # type: ignore[return-value]
 
 
+def episode_seeds(run_seed: int, purpose: Purpose, first: int, count: int) -> NDArray[np.uint64]:
+    """Seeds of consecutive episodes: a hash of the index, keyed by what `derive_seed` gives for run and purpose.
+
+    Args:
+        run_seed: The run's own seed, 0 or more.
+        purpose: What the episodes are for.
+        first: Index of the first.
+        count: How many.
+
+    Returns:
+        [count] uint64 in [0, 2**63); `mix64` is a bijection, so they differ as long as 63 bits can tell them apart.
+    """
+    key = np.uint64(derive_seed(run_seed, purpose))
+    indices = np.arange(first, first + count, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        return np.asarray(mix64(key + indices * GOLDEN)) >> np.uint64(1)
+
+
 def policy_uniforms(seeds: NDArray[np.uint64], step: int) -> NDArray[np.float64]:
     """The uniform that picks Blue's action, for several episodes at the same step number.
 

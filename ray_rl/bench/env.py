@@ -21,7 +21,7 @@ from ray_rl.episodes import episode_requests
 from ray_rl.policy.inference import MlpPolicy
 from ray_rl.policy.random_weights import random_weights
 from ray_rl.rollout import run_episodes
-from ray_rl.seeding import Purpose, derive_seed
+from ray_rl.seeding import Purpose, episode_seeds
 
 _STEPS = 100
 _RED_AGENT = "B_lineAgent"
@@ -90,7 +90,7 @@ def bench_env(
 
 def _simulator_rows(rules: str, hidden_size: int) -> dict[str, Callable[[], float]]:
     rows: dict[str, Callable[[], float]] = {}
-    seeds = np.array([derive_seed(0, Purpose.BENCH, i) for i in range(10_000)], dtype=np.uint64)
+    seeds = episode_seeds(0, Purpose.BENCH, 0, 10_000)
     code = RULE_SETS.index(rules)
     rows["simulator alone, random Blue"] = lambda: _rate(
         len(seeds) * _STEPS, lambda: random_play(seeds, 0, code, _STEPS)

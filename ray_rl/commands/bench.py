@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from ray_rl.bench.env import EnvBench, bench_env
 from ray_rl.commands.flags import parse, save_json
+from ray_rl.commands.screen import make_console
 from ray_rl.config import RuleSet, UserError, suggest
 
 _PARTS = ("env",)
@@ -44,7 +44,7 @@ def run(words: list[str]) -> int:
     result = bench_env(
         rules=flags.rules, rounds=flags.rounds, hidden_size=flags.hidden_size, cyborg_path=flags.cyborg_path
     )
-    console = Console(highlight=False)
+    console = make_console()
     console.print(_table(result))
     console.print(result.machine.describe(), style="dim", soft_wrap=True)
     save_json(flags.json, result.to_json())

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from ray_rl.commands.flags import parse, save_json
+from ray_rl.commands.screen import make_console
 from ray_rl.compare.chart import draw
 from ray_rl.compare.report import tables, to_markdown
 from ray_rl.compare.study import METHODS, Study, compare, default_worker_counts
@@ -67,7 +66,7 @@ def run(words: list[str]) -> int:
     """Compare as the flags say; returns 1 when no method could be run."""
     flags = parse(CompareFlags, "compare", _DESCRIPTION, words)
     study = _study(flags)
-    console = Console(highlight=False)
+    console = make_console()
     with console.status("starting") as status:
         comparison = compare(study, lambda text: status.update(text) if console.is_terminal else console.print(text))
     for table in tables(comparison):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from ray_rl.commands.flags import parse, save_json
+from ray_rl.commands.screen import make_console
 from ray_rl.config import CollectConfig, CollectorName, RuleSet, UserError, suggest
 from ray_rl.episodes import RED_AGENTS
 from ray_rl.evaluate.protocol import PROTOCOL_STEPS, Scores, evaluate_checkpoint
@@ -64,7 +64,7 @@ def run(words: list[str]) -> int:
         steps=flags.steps,
         red_agents=flags.red_agents,
     )
-    Console(highlight=False).print(score_table(scores))
+    make_console().print(score_table(scores))
     save_json(flags.json, scores.to_json())
     return 0
 

@@ -15,9 +15,9 @@ from ray_rl.collect.api import Collector
 from ray_rl.collect.factory import make_collector
 from ray_rl.config import CollectConfig, EnvConfig, RuleSet, UserError
 from ray_rl.envs.registry import make_env
-from ray_rl.episodes import RED_AGENTS, EpisodeRequest
+from ray_rl.episodes import RED_AGENTS, episode_requests
 from ray_rl.policy.inference import PolicyWeights
-from ray_rl.seeding import Purpose, derive_seed
+from ray_rl.seeding import Purpose
 
 PROTOCOL_STEPS = (30, 50, 100)
 """Episode lengths of the challenge's evaluation, in steps."""
@@ -156,11 +156,17 @@ def play_cells(
     """
     cells = [(length, agent) for length in steps for agent in agents]
     for number, (length, agent) in enumerate(cells):
-        requests = []
-        for index in range(number * n_episodes, (number + 1) * n_episodes):
-            episode_seed = derive_seed(seed, Purpose.EVALUATE, index)
-            requests.append(EpisodeRequest(index, episode_seed, length, agent, greedy, Purpose.EVALUATE))
-        collector.submit(requests)
+        collector.submit(
+            episode_requests(
+                seed,
+                number * n_episodes,
+                n_episodes,
+                red_agent=agent,
+                max_steps=length,
+                purpose=Purpose.EVALUATE,
+                greedy=greedy,
+            )
+        )
     returns = np.full(len(cells) * n_episodes, np.nan)
     for chunk in collector.completed():
         returns[chunk.summary.indices] = chunk.summary.returns
