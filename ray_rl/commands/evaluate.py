@@ -64,7 +64,12 @@ def run(words: list[str]) -> int:
         steps=flags.steps,
         red_agents=flags.red_agents,
     )
-    make_console().print(score_table(scores))
+    console = make_console()
+    how = "greedy" if scores.greedy else "sampled"
+    console.print(f"{scores.environment}", style="bold", soft_wrap=True)
+    console.print(f"mean return ± 95 % interval, {flags.episodes} episodes per cell, {how}, seed {scores.seed}")
+    console.print(score_table(scores))
+    console.print(f"{scores.checkpoint}, trained on {scores.trained_on}", style="dim", soft_wrap=True)
     save_json(flags.json, scores.to_json())
     return 0
 
@@ -72,14 +77,7 @@ def run(words: list[str]) -> int:
 def score_table(scores: Scores) -> Table:
     """The scores as a table; attackers across, lengths down."""
     agents = list(dict.fromkeys(cell.red_agent for cell in scores.cells))
-    n_episodes = scores.cells[0].n_episodes
-    how = "greedy" if scores.greedy else "sampled"
-    table = Table(
-        title=f"{scores.environment}\nmean return ± 95 % interval, {n_episodes} episodes per cell, {how}, seed {scores.seed}",
-        caption=f"{scores.checkpoint}, trained on {scores.trained_on}",
-        title_justify="left",
-        caption_justify="left",
-    )
+    table = Table()
     table.add_column("steps", justify="right")
     for agent in agents:
         table.add_column(agent, justify="right")
