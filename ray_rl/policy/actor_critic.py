@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ray_rl.policy.inference import PolicyWeights
+from ray_rl.policy.network_inputs import NetworkInputs, NumberInputs
 
 MASKED_LOGIT = -1e9
 """Added to the logits of actions that are not allowed: finite, and their probability is exactly 0."""
@@ -48,7 +49,7 @@ class Mlp:
         self.gradients = torch.zeros(n_parameters, dtype=dtype)
         self.layers = _split_layers(self.parameters, self.sizes)
         self._gradient_layers = _split_layers(self.gradients, self.sizes)
-        self._inputs = torch.empty(0)
+        self._inputs: NetworkInputs = NumberInputs(torch.empty(0))
         self._activations: list[Tensor] = []
         self._deltas: list[Tensor] = []
 
@@ -61,23 +62,22 @@ class Mlp:
             matrix.copy_(drawn)
             bias.zero_()
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: NetworkInputs) -> Tensor:
         """Evaluate the network.
 
         Args:
-            inputs: [R, in].
+            inputs: R rows.
 
         Returns:
             [R, out], valid until the next call.
         """
         n_rows = len(inputs)
         self._reserve(n_rows)
-        self._inputs = values = inputs
-        last = len(self.layers) - 1
-        for number, (matrix, bias) in enumerate(self.layers):
+        self._inputs = inputs
+        values = inputs.affine(*self.layers[0], out=self._activations[0][:n_rows])
+        for number, (matrix, bias) in enumerate(self.layers[1:], start=1):
+            values.clamp_(min=0)
             values = torch.addmm(bias, values, matrix, out=self._activations[number][:n_rows])
-            if number < last:
-                values.clamp_(min=0)
         return values
 
     def backward(self, output_gradient: Tensor) -> None:
@@ -88,14 +88,16 @@ class Mlp:
         """
         n_rows = len(output_gradient)
         delta = output_gradient
-        for number in range(len(self.layers) - 1, -1, -1):
-            below = self._activations[number - 1][:n_rows] if number else self._inputs
+        for number in range(len(self.layers) - 1, 0, -1):
+            below = self._activations[number - 1][:n_rows]
             matrix_gradient, bias_gradient = self._gradient_layers[number]
             torch.mm(below.t(), delta, out=matrix_gradient)
             torch.sum(delta, 0, out=bias_gradient)
-            if number:
-                delta = torch.mm(delta, self.layers[number][0].t(), out=self._deltas[number - 1][:n_rows])
-                torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
+            delta = torch.mm(delta, self.layers[number][0].t(), out=self._deltas[number - 1][:n_rows])
+            torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
+        matrix_gradient, bias_gradient = self._gradient_layers[0]
+        self._inputs.transposed_product(delta, matrix_gradient)
+        torch.sum(delta, 0, out=bias_gradient)
 
     def _reserve(self, n_rows: int) -> None:
         """Make room for passes over this many rows."""
@@ -165,12 +167,12 @@ class ActorCritic:
         ]
 
     def log_probs_entropy_values(
-        self, observations: Tensor, action_masks: Tensor | None, actions: Tensor
+        self, observations: NetworkInputs, action_masks: Tensor | None, actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Evaluate actions, without preparing gradients.
 
         Args:
-            observations: [R, D].
+            observations: R rows.
             action_masks: [R, A] bool, True where allowed; None when every action is.
             actions: [R] int64.
 

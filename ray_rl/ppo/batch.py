@@ -19,6 +19,7 @@ from torch import Tensor
 from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.actor_critic import mask_bias
+from ray_rl.policy.network_inputs import BitInputs, NetworkInputs, NumberInputs
 from ray_rl.seeding import Purpose, derive_seed, mix64
 
 _mix64 = njit(inline="always")(mix64)
@@ -29,7 +30,7 @@ class PpoBatch:
     """The M steps of N episodes, and the R distinct rows of network inputs among them.
 
     Attributes:
-        observations: [R, D] float32 tensor.
+        inputs: R rows of observations.
         mask_bias: [R, A] float32 tensor to add to logits, or None where every action is always allowed.
         rows: [M] int64, the row of each step.
         final_rows: [N] int64, the row of each episode's final observation.
@@ -41,7 +42,7 @@ class PpoBatch:
         policy_versions: [N] int64, of the weights that acted.
     """
 
-    observations: Tensor
+    inputs: NetworkInputs
     mask_bias: Tensor | None
     rows: NDArray[np.int64]
     final_rows: NDArray[np.int64]
@@ -95,11 +96,9 @@ def ppo_batch(episodes: EpisodeBatch, spec: EnvSpec) -> PpoBatch:
         keys = np.concatenate((keys, masks), axis=1)
     rows, firsts = distinct_rows(keys)
     wire = observations[firsts]
-    inputs = _bits(wire, spec.observation_size) if spec.observation_bits else wire
-    allowed = None if masks is None else _bits(masks[firsts], spec.n_actions).view(np.bool_)
     return PpoBatch(
-        observations=torch.from_numpy(inputs).float(),
-        mask_bias=None if allowed is None else mask_bias(torch.from_numpy(allowed)),
+        inputs=BitInputs.from_packed(wire) if spec.observation_bits else NumberInputs(torch.from_numpy(wire)),
+        mask_bias=None if masks is None else mask_bias(_allowed(masks[firsts], spec.n_actions)),
         rows=rows[:n_steps],
         final_rows=rows[n_steps:],
         actions=torch.from_numpy(episodes.actions.astype(np.int64)),
@@ -123,7 +122,7 @@ def minibatches(batch: PpoBatch, count: int, run_seed: int, version: int, epoch:
     """
     generator = np.random.default_rng(derive_seed(run_seed, Purpose.MINIBATCH, version, epoch))
     for steps in np.array_split(generator.permutation(batch.n_steps), count):
-        row_of_step, rows = _number_rows(batch.rows[steps], len(batch.observations))
+        row_of_step, rows = _number_rows(batch.rows[steps], len(batch.inputs))
         yield Minibatch(torch.from_numpy(steps), torch.from_numpy(rows), torch.from_numpy(row_of_step))
 
 
@@ -194,8 +193,8 @@ def _number_rows(rows: NDArray[np.int64], n_rows: int) -> tuple[NDArray[np.int64
     return numbers, distinct[:n_distinct].copy()
 
 
-def _bits(packed: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
-    return np.unpackbits(packed, axis=1, count=count)
+def _allowed(masks: NDArray[np.uint8], n_actions: int) -> Tensor:
+    return torch.from_numpy(np.unpackbits(masks, axis=1, count=n_actions).view(np.bool_))
 
 
 def _check(episodes: EpisodeBatch, spec: EnvSpec) -> None:

@@ -91,7 +91,8 @@ def evaluate_log_probs(actor: Mlp, batch: PpoBatch, slices: list[Minibatch]) -> 
 
 def evaluate_values(critic: Mlp, batch: PpoBatch) -> Tensor:
     """Outputs of the critic for every row of a batch: [R] float32."""
-    return torch.cat([critic.forward(part)[:, 0].clone() for part in torch.split(batch.observations, _ROWS_AT_ONCE)])
+    parts = torch.split(torch.arange(len(batch.inputs)), _ROWS_AT_ONCE)
+    return torch.cat([critic.forward(batch.inputs.select(rows))[:, 0].clone() for rows in parts])
 
 
 def train_actor(
@@ -203,7 +204,7 @@ def train_critic(
     history = []
     for epoch in range(config.epochs):
         for part in shuffle.minibatches(batch, config, epoch):
-            outputs = critic.forward(batch.observations.index_select(0, part.rows))[:, 0]  # [r]
+            outputs = critic.forward(batch.inputs.select(part.rows))[:, 0]  # [r]
             loss, gradient = squared_value_loss(
                 outputs.index_select(0, part.row_of_step),  # [m]
                 old_outputs.index_select(0, part.steps),
@@ -222,7 +223,7 @@ def train_critic(
 
 def _distributions(actor: Mlp, batch: PpoBatch, part: Minibatch) -> tuple[Tensor, Tensor]:
     """Logarithm and probability, log π(·|s) and π(·|s) of each row of a minibatch: [r, A] both."""
-    logits = actor.forward(batch.observations.index_select(0, part.rows))
+    logits = actor.forward(batch.inputs.select(part.rows))
     if batch.mask_bias is not None:
         logits.add_(batch.mask_bias.index_select(0, part.rows))
     return torch.log_softmax(logits, 1), torch.softmax(logits, 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ray_rl.policy.actor_critic import ActorCritic, Mlp
+from ray_rl.policy.network_inputs import NumberInputs
 
 
 def autograd_forward(mlp: Mlp, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +35,7 @@ def test_written_out_passes_agree_with_autograd(sizes: tuple[int, ...]) -> None:
         output_gradient = torch.from_numpy(rng.normal(size=(n_rows, sizes[-1])))
         expected, flat = autograd_forward(mlp, inputs)
         expected.backward(output_gradient)
-        torch.testing.assert_close(mlp.forward(inputs), expected.detach())
+        torch.testing.assert_close(mlp.forward(NumberInputs(inputs)), expected.detach())
         mlp.backward(output_gradient)
         assert flat.grad is not None
         torch.testing.assert_close(mlp.gradients, flat.grad)
@@ -50,7 +51,7 @@ def test_masked_log_probabilities_and_entropies_against_plain_arithmetic() -> No
     masks[:5] = np.eye(6, dtype=bool)[:5]  # a single allowed action: log-probability and entropy 0
     actions = np.array([rng.choice(np.flatnonzero(mask)) for mask in masks])
     log_probs, entropy, values = networks.log_probs_entropy_values(
-        torch.from_numpy(observations), torch.from_numpy(masks), torch.from_numpy(actions)
+        NumberInputs(torch.from_numpy(observations)), torch.from_numpy(masks), torch.from_numpy(actions)
     )
     hidden = observations.astype(np.float64)
     for number, (matrix, bias) in enumerate(networks.actor.layers):
@@ -79,7 +80,7 @@ def test_first_weights_come_from_the_seed_alone() -> None:
 
 def test_first_policy_is_nearly_uniform_and_hidden_layers_keep_the_scale() -> None:
     networks = ActorCritic(30, 6, (64, 64), seed=1)
-    observations = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32))
+    observations = NumberInputs(torch.randn(50, 30, generator=torch.Generator().manual_seed(0)))
     _, entropy, _ = networks.log_probs_entropy_values(observations, None, torch.zeros(50, dtype=torch.int64))
     assert float(entropy.min()) > 0.999 * np.log(6)
     matrix = networks.actor.layers[0][0]

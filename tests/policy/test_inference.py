@@ -11,6 +11,7 @@ import torch
 
 from ray_rl.policy.actor_critic import ActorCritic
 from ray_rl.policy.inference import MlpPolicy, PolicyWeights
+from ray_rl.policy.network_inputs import NumberInputs
 
 _RNG_ROWS = 257
 
@@ -38,7 +39,7 @@ def test_log_probabilities_agree_with_torch(hidden_sizes: tuple[int, ...]) -> No
                 numbers, allowed, uniforms, np.zeros(_RNG_ROWS, np.bool_)
             )
             expected, _, _ = learner.log_probs_entropy_values(
-                torch.from_numpy(numbers).float(),
+                NumberInputs(torch.from_numpy(numbers).float()),
                 None if allowed is None else torch.from_numpy(allowed),
                 torch.from_numpy(actions),
             )
@@ -70,7 +71,7 @@ def test_masked_actions_are_never_taken_and_greedy_takes_the_likeliest() -> None
         )
         assert masks[np.arange(_RNG_ROWS), actions].all()
     actions, _ = MlpPolicy(learner.actor_weights()).act(observations, masks, uniforms, np.ones(_RNG_ROWS, np.bool_))
-    logits = learner.actor.forward(torch.from_numpy(observations).float()).numpy()
+    logits = learner.actor.forward(NumberInputs(torch.from_numpy(observations).float())).numpy()
     np.testing.assert_array_equal(actions, np.where(masks, logits, -np.inf).argmax(axis=1))
 
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from ray_rl.policy.actor_critic import Mlp
+from ray_rl.policy.network_inputs import NumberInputs
 from ray_rl.ppo.return_scale import ReturnScale, rescale_critic
 
 
 def test_a_new_scale_leaves_every_value_as_it_was() -> None:
     critic = Mlp((4, 8, 1), torch.float64)
     critic.initialise(torch.Generator().manual_seed(0), 1.0)
-    inputs = torch.randn(20, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    inputs = NumberInputs(torch.randn(20, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
     scale = ReturnScale()
     for returns in (torch.tensor([-300.0, -200.0, -50.0]), torch.tensor([5.0, 6.0]), torch.zeros(3)):
         before = scale.values(critic.forward(inputs))
