@@ -110,7 +110,8 @@ NO_EFFECT, USER_SESSION, PRIVILEGED_SESSION = range(3)
 
 def _exploit_outcomes() -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     """What each exploit gains on each clean host. EternalBlue on Enterprise1 and 2 and BlueKeep on User3 find their port
-    but no process of the right type, so they fail there without a trace."""
+    but no process of the right type, so they fail there without a trace.
+    """
     outcomes = np.full((N_HOSTS, N_EXPLOITS), NO_EFFECT, dtype=np.int64)
     for host in (ENTERPRISE1, ENTERPRISE2):
         outcomes[host, [HTTPS_RFI, HTTP_RFI, BLUE_KEEP]] = USER_SESSION, USER_SESSION, PRIVILEGED_SESSION
