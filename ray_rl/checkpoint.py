@@ -1,8 +1,8 @@
 """Checkpoints: everything a run needs to go on exactly, in safe formats, whole or absent.
 
 A checkpoint is a folder ``update_000123`` holding ``weights.safetensors`` (actor and critic), ``optimiser.safetensors``
-(the rest of the learner's arrays) and ``checkpoint.json`` (counters, configuration, what the policy sees, digests). It is
-written under a temporary name, flushed to the disk and renamed, so a crash leaves either all of it or none.
+(the rest of the learner's arrays) and ``checkpoint.json`` (counters, configuration, what the policy sees, digests). It
+is written under a temporary name, flushed to the disk and renamed, so a crash leaves either all of it or none.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-
 _COMMANDS = {
     "train": ("commands.train", "train a defender"),
     "evaluate": ("commands.evaluate", "play a trained defender by the challenge's protocol"),
@@ -68,14 +67,14 @@ def _run(command: str, words: list[str]) -> int:
 
     from ray_rl.config import UserError
     from ray_rl.episodes import EpisodeError
-    from ray_rl.failures import RunFailure
+    from ray_rl.failures import RunError
 
     run: Callable[[list[str]], int] = import_module(f"ray_rl.{_COMMANDS[command][0]}").run
     try:
         return run(words)
     except UserError as error:
         return _bad_input(str(error))
-    except (EpisodeError, RunFailure) as error:
+    except (EpisodeError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

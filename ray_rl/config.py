@@ -228,7 +228,8 @@ def field_homes() -> dict[str, str]:
     homes: dict[str, str] = {}
     for group_name, group in TrainConfig.model_fields.items():
         group_type = group.annotation
-        assert isinstance(group_type, type) and issubclass(group_type, BaseModel)
+        assert isinstance(group_type, type)
+        assert issubclass(group_type, BaseModel)
         for name in group_type.model_fields:
             assert name not in homes, f"two groups have a field {name}"
             homes[name] = group_name

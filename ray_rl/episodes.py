@@ -1,4 +1,4 @@
-"""The one record that travels between rooms: what was asked for (`EpisodeRequest`) and what came of it (`EpisodeBatch`).
+"""The record that travels between rooms: what was asked for, and what came of it.
 
 Shapes: N episodes, M steps in all, D observation size, A actions, B environments stepped together.
 """
@@ -83,8 +83,8 @@ def episode_requests(
 
 def _draw_red_agents(seeds: NDArray[np.uint64]) -> list[str]:
     bounds = np.cumsum([share for _, share in MIXTURE])[:-1]
-    draws = unit_interval(mix64(seeds ^ _MIXTURE_SALT))
-    return [RED_AGENTS[number] for number in np.searchsorted(bounds, draws, side="right")]
+    draws: NDArray[np.float64] = unit_interval(mix64(seeds ^ _MIXTURE_SALT))
+    return [RED_AGENTS[number] for number in np.searchsorted(bounds, draws, side="right").tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class EpisodeBatch:
     def n_bytes(self) -> int:
         """Bytes of all arrays together."""
         arrays = [getattr(self, name) for name in _STEP_FIELDS + _EPISODE_FIELDS]
-        return sum(a.nbytes for a in arrays if a is not None) + sum(a.nbytes for a in self.extras.values())
+        return sum(int(a.nbytes) for a in (*arrays, *self.extras.values()) if a is not None)
 
     def returns(self) -> NDArray[np.float64]:
         """Undiscounted sum of rewards of each episode: [N] float64."""
@@ -168,7 +168,9 @@ def concatenate_in_order(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
         One batch; its `policy_version` is the oldest of them, its times their sums. `extras` of each episode
         gain ``policy_version`` [N] int64, so that the lag of each can still be told.
     """
-    joined = {name: _join([getattr(b, name) for b in batches]) for name in _STEP_FIELDS + _EPISODE_FIELDS}
+    joined: dict[str, Any] = {
+        name: _join([getattr(b, name) for b in batches]) for name in _STEP_FIELDS + _EPISODE_FIELDS
+    }
     extras = {name: np.concatenate([b.extras[name] for b in batches]) for name in batches[0].extras}
     extras["policy_version"] = np.concatenate(
         [np.full(len(b.lengths), b.policy_version, dtype=np.int64) for b in batches]

@@ -1,18 +1,19 @@
 """Ray at the rim: connecting, and draining references as they are done.
 
-A local Ray belongs to the run that started it: it has the workers that the run asks for, no dashboard, says nothing, and
-is gone when the run ends. On a cluster the package travels to the workers with the job.
+A local Ray belongs to the run that started it: it has the workers that the run asks for, no dashboard, says nothing,
+and is gone when the run ends. On a cluster the package travels to the workers with the job.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -60,7 +61,7 @@ def _start_local(n_workers: int) -> None:
         num_gpus=0,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         object_store_memory=max(_SMALLEST_STORE_BYTES, min(_STORE_BYTES, free_shm // 2)),
     )
 
@@ -72,13 +73,14 @@ def _join(address: str) -> None:
         ray.init(
             address=address,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             runtime_env={"py_modules": [package]},
         )
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
             f"no Ray cluster answers at --address {address}: {str(error).strip().splitlines()[0]}. Check that it runs "
-            "(`ray status --address …`) with this Ray and Python version, or leave --address out to train on this machine"
+            "(`ray status --address …`) with this Ray and Python version, or leave --address out to train "
+            "on this machine"
         ) from error
 
 
@@ -100,7 +102,8 @@ def _check_reachable(address: str) -> None:
 
 def cluster_cpus() -> int:
     """CPUs that the connected Ray has now."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    resources: dict[str, float] = cast("Any", ray).cluster_resources()
+    return max(1, int(resources.get("CPU", 1)))
 
 
 def wait_some(refs: Sequence[ray.ObjectRef[Any]], timeout_s: float | None) -> list[ray.ObjectRef[Any]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,6 @@ from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest, action_d
 from ray_rl.policy.inference import MlpPolicy
 from ray_rl.rollout_cage2 import run_cage2_episodes
 from ray_rl.seeding import policy_uniforms
-
-Result = TypeVar("Result")
 
 
 def run_episodes(
@@ -61,7 +59,7 @@ def step_episodes(
         _run_group(env, policy, requests[start : start + env.max_batch])
         for start in range(0, len(requests), env.max_batch)
     ]
-    steps = _Steps(*(np.concatenate(parts) for parts in zip(*(group for group, _, _ in groups), strict=True)))
+    steps = _Steps(*map(np.concatenate, zip(*(group.steps for group in groups), strict=True)))
     spec = env.spec
     return EpisodeBatch(
         observations=_on_the_wire(steps.observations, spec),
@@ -75,8 +73,8 @@ def step_episodes(
         indices=np.array([r.index for r in requests], dtype=np.int64),
         policy_version=policy_version,
         extras=request_extras(requests),
-        env_s=sum(env_s for _, env_s, _ in groups),
-        policy_s=sum(policy_s for _, _, policy_s in groups),
+        env_s=sum(group.env_s for group in groups),
+        policy_s=sum(group.policy_s for group in groups),
     )
 
 
@@ -93,7 +91,26 @@ class _Steps(NamedTuple):
     final_observations: NDArray[Any]
 
 
-def _run_group(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeRequest]) -> _Steps:
+class _Group(NamedTuple):
+    """What episodes stepped together left, and the seconds that environment and policy took for them."""
+
+    steps: _Steps
+    env_s: float
+    policy_s: float
+
+
+def _run_group(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeRequest]) -> _Group:
+    """Step B episodes together; whatever goes wrong names the episode."""
+    try:
+        return _step_together(env, policy, requests)
+    except EnvError as error:
+        raise EpisodeError(requests[error.slot], error.cause, traceback.format_exc()) from error
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise EpisodeError(requests[0], cause, traceback.format_exc()) from error
+
+
+def _step_together(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeRequest]) -> _Group:
     """Step B episodes together until all are over; a slot whose episode is over waits for the others."""
     spec = env.spec
     n = len(requests)
@@ -103,31 +120,31 @@ def _run_group(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeReq
     lengths = np.zeros(n, dtype=np.int32)
     terminated = np.zeros(n, dtype=np.bool_)
 
-    env_s = policy_s = 0.0
-    mark = time.perf_counter()
-    observations = _guard(requests, lambda: _checked(env.reset(requests), running, spec))
+    policy_s = 0.0
+    started = time.perf_counter()
+    observations = _checked(env.reset(requests), running, spec)
     final_observations = np.zeros_like(observations)
     history: list[tuple[NDArray[Any], ...]] = []
     while running.any():
-        masks = _guard(requests, lambda: _checked_masks(env, running))
-        env_s, mark = env_s + time.perf_counter() - mark, time.perf_counter()
-        uniforms = policy_uniforms(seeds, len(history))
-        actions, log_probs = policy.act(observations, masks, uniforms, greedy)
-        policy_s, mark = policy_s + time.perf_counter() - mark, time.perf_counter()
-        result = _guard(requests, lambda a=actions: env.step(a))
-        seen = _guard(requests, lambda r=result: _checked(r.observations, running, spec))
-        _guard(requests, lambda r=result: _check_rewards(r.rewards, running))
-        history.append((observations, masks, actions, log_probs, np.array(result.rewards, dtype=np.float32)))
+        masks = _checked_masks(env, running)
+        asked = time.perf_counter()
+        actions, log_probs = policy.act(observations, masks, policy_uniforms(seeds, len(history)), greedy)
+        policy_s += time.perf_counter() - asked
+        result = env.step(actions)
+        seen = _checked(result.observations, running, spec)
+        history.append((observations, masks, actions, log_probs, _checked_rewards(result.rewards, running)))
         lengths += running
         over = running & (result.terminated | result.truncated)
         final_observations[over] = seen[over]
         terminated[over] = result.terminated[over]
         running = running & ~over
         observations = seen
+    env_s = time.perf_counter() - started - policy_s
 
     taken = np.arange(len(history))[None, :] < lengths[:, None]
-    columns = (np.stack(column, axis=1)[taken] for column in zip(*history, strict=True))
-    return _Steps(*columns, lengths, terminated, final_observations), env_s, policy_s
+    seen, masks, actions, log_probs, rewards = (np.stack(c, axis=1)[taken] for c in zip(*history, strict=True))
+    steps = _Steps(seen, masks, actions, log_probs, rewards, lengths, terminated, final_observations)
+    return _Group(steps, env_s, policy_s)
 
 
 def _checked(observations: NDArray[Any], running: NDArray[np.bool_], spec: EnvSpec) -> NDArray[Any]:
@@ -155,23 +172,14 @@ def _checked_masks(env: BatchedEnv, running: NDArray[np.bool_]) -> NDArray[np.bo
     return np.array(masks)
 
 
-def _check_rewards(rewards: NDArray[np.float32], running: NDArray[np.bool_]) -> None:
+def _checked_rewards(rewards: NDArray[np.float32], running: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A copy of the rewards, once there is one finite number for every running slot."""
     if np.shape(rewards) != running.shape:
         raise EnvError(0, f"rewards have shape {np.shape(rewards)}, expected {running.shape}")
     wrong = running & ~np.isfinite(rewards)
     if wrong.any():
         raise EnvError(int(np.argmax(wrong)), "the reward is not finite")
-
-
-def _guard(requests: Sequence[EpisodeRequest], call: Callable[[], Result]) -> Result:
-    """Call into the environment; whatever it raises names the episode."""
-    try:
-        return call()
-    except EnvError as error:
-        raise EpisodeError(requests[error.slot], error.cause, traceback.format_exc()) from error
-    except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise EpisodeError(requests[0], cause, traceback.format_exc()) from error
+    return np.array(rewards, dtype=np.float32)
 
 
 def _on_the_wire(observations: NDArray[Any], spec: EnvSpec) -> NDArray[Any]:

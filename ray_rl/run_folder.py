@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-import yaml
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto

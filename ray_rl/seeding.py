@@ -10,6 +10,7 @@ as the numpy call.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ def derive_seed(run_seed: int, purpose: Purpose, *key: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def mix64(x: np.uint64) -> np.uint64:
+def mix64(x: Any) -> Any:
     """Scramble 64 bits: the finaliser of SplitMix64 (Steele, Lea, Flood 2014, figure 16).
 
     Args:
@@ -66,13 +67,13 @@ def mix64(x: np.uint64) -> np.uint64:
     return x ^ (x >> _SHIFT_31)
 
 
-def unit_interval(bits: np.uint64) -> float:
+def unit_interval(bits: Any) -> Any:
     """Map 64 random bits to a float64 in [0, 1), keeping the upper 53.
 
     Args:
         bits: uint64 scalar, or an array of them.
     """
-    return (bits >> _SHIFT_11) * _UNIT  # type: ignore[return-value]
+    return (bits >> _SHIFT_11) * _UNIT
 
 
 def episode_seeds(run_seed: int, purpose: Purpose, first: int, count: int) -> NDArray[np.uint64]:
@@ -90,7 +91,8 @@ def episode_seeds(run_seed: int, purpose: Purpose, first: int, count: int) -> ND
     key = np.uint64(derive_seed(run_seed, purpose))
     indices = np.arange(first, first + count, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        return np.asarray(mix64(key + indices * GOLDEN)) >> np.uint64(1)
+        seeds: NDArray[np.uint64] = mix64(key + indices * GOLDEN) >> np.uint64(1)
+    return seeds
 
 
 def policy_uniforms(seeds: NDArray[np.uint64], step: int) -> NDArray[np.float64]:
@@ -105,4 +107,5 @@ def policy_uniforms(seeds: NDArray[np.uint64], step: int) -> NDArray[np.float64]
     """
     with np.errstate(over="ignore"):
         counter = np.uint64(step + 1) * GOLDEN
-        return np.asarray(unit_interval(mix64(mix64(seeds ^ POLICY_SALT) + counter)))
+        uniforms: NDArray[np.float64] = unit_interval(mix64(mix64(seeds ^ POLICY_SALT) + counter))
+    return uniforms

@@ -47,7 +47,7 @@ def update_metrics(summaries: Sequence[ChunkSummary], stats: UpdateStats, watch:
     total_s = watch.total_s
     parts = watch.parts_s
     n_bytes = sum(s.n_bytes for s in summaries)
-    metrics = {
+    return {
         **return_metrics("rollout", summaries),
         "rollout/episode_length": float(np.mean(np.concatenate([s.lengths for s in summaries]))),
         "train/policy_loss": stats.policy_loss,
@@ -76,7 +76,6 @@ def update_metrics(summaries: Sequence[ChunkSummary], stats: UpdateStats, watch:
         "data/workers": float(len({(s.node, s.pid) for s in summaries})),
         "memory/worker_rss_bytes": float(max(s.worker_rss_bytes for s in summaries)),
     }
-    return metrics
 
 
 def evaluation_metrics(summaries: Sequence[ChunkSummary]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ def random_policy(env: Cage2Env, seed: int = 0) -> MlpPolicy:
     sizes = (env.spec.observation_size, 24, 16, env.spec.n_actions)
     layers = [
         (rng.normal(0, 0.5, (a, b)).astype(np.float32), rng.normal(0, 0.5, b).astype(np.float32))
-        for a, b in zip(sizes, sizes[1:], strict=False)
+        for a, b in itertools.pairwise(sizes)
     ]
     return MlpPolicy(PolicyWeights.from_layers(layers))
 

@@ -72,9 +72,7 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not(undisturbed: Pa
 def test_neither_collector_nor_workers_nor_chunks_change_a_bit(
     undisturbed: Path, tmp_path: Path, collector: str, n_workers: int, episodes_per_chunk: int | None
 ) -> None:
-    config = small(
-        tmp_path / "run", collector=collector, n_workers=n_workers, episodes_per_chunk=episodes_per_chunk
-    )
+    config = small(tmp_path / "run", collector=collector, n_workers=n_workers, episodes_per_chunk=episodes_per_chunk)
     assert_same_arrays(arrays_of(undisturbed), arrays_of(train(config)))
 
 

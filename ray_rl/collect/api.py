@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -164,4 +165,4 @@ def split_into_chunks(requests: Sequence[EpisodeRequest], episodes_per_chunk: in
     """
     n_chunks = -(-len(requests) // episodes_per_chunk)
     bounds = [len(requests) * k // n_chunks for k in range(n_chunks + 1)] if n_chunks else [0]
-    return [requests[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [requests[a:b] for a, b in itertools.pairwise(bounds)]

@@ -28,7 +28,8 @@ class Backlog:
 
     Attributes:
         n_workers: Workers that share the episodes.
-        fixed_size: Episodes per chunk; None: as many as take `_CHUNK_S`, but never more than leave work for all workers.
+        fixed_size: Episodes per chunk; None: as many as take `_CHUNK_S`, but never more than leave work for all
+            workers.
     """
 
     n_workers: int
@@ -99,6 +100,6 @@ class Watchdog:
             n_episodes = sum(len(chunk) for chunk in pending)
             raise EpisodeError(
                 pending[0][0],
-                f"no chunk finished for {self._limit_s:g} s; {n_episodes} episodes in {len(pending)} chunks are pending "
-                "(an environment hangs, or --watchdog-s is too short for its episodes)",
+                f"no chunk finished for {self._limit_s:g} s; {n_episodes} episodes in {len(pending)} chunks "
+                "are pending (an environment hangs, or --watchdog-s is too short for its episodes)",
             )

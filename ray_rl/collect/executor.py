@@ -1,7 +1,7 @@
 """A pool of processes: `ProcessPoolExecutor`, drained as completed. One machine, no Ray.
 
-The weights of an update are written to shared memory once; each process copies them from there when it first meets their
-version. Episodes come back through the pool's pipe, pickled.
+The weights of an update are written to shared memory once; each process copies them from there when it first meets
+their version. Episodes come back through the pool's pipe, pickled.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ray_rl.collect.api import Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Watchdog
@@ -176,7 +177,7 @@ class _SharedWeights:
         self._block.unlink()
 
 
-def _views(block: SharedMemory, n_sizes: int, n_values: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _views(block: SharedMemory, n_sizes: int, n_values: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     sizes = np.ndarray(n_sizes, dtype=np.int64, buffer=block.buf)
     return sizes, np.ndarray(n_values, dtype=np.float32, buffer=block.buf, offset=sizes.nbytes)
 

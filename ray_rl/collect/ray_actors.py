@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import ray
 
@@ -51,11 +51,11 @@ class RayActorsCollector:
     def __init__(self, env: EnvConfig, n_workers: int, episodes_per_chunk: int | None, watchdog_s: float) -> None:
         self._backlog = Backlog(n_workers, episodes_per_chunk)
         self._watchdog = Watchdog(watchdog_s)
-        self._actors: list[Any] = [_Sampler.remote(env) for _ in range(n_workers)]
+        self._actors: list[Any] = [cast("Any", _Sampler).remote(env) for _ in range(n_workers)]
         self._idle = deque(self._actors * _CALLS_PER_ACTOR)
         self._running: dict[ray.ObjectRef[Any], tuple[list[EpisodeRequest], ray.ObjectRef[Any], Any]] = {}
         self._finished: deque[Chunk] = deque()
-        self._weights_ref: ray.ObjectRef[Any] | None = None
+        self._weights_ref: Any = None
         self._policy_version = 0
         self.publish_costs = PublishCosts()
 

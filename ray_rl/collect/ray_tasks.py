@@ -1,8 +1,9 @@
 """Stateless Ray tasks: the default. Weights enter the object store once, every task takes a reference to them.
 
 About two tasks per CPU are in flight, the rest waits here, so a cluster that grows or shrinks finds work or is not
-drowned in it. Each task returns two objects: a small summary for the driver, and the episodes, which go from the worker's
-store to the learner's without passing through the driver. A task that dies with its worker runs again elsewhere.
+drowned in it. Each task returns two objects: a small summary for the driver, and the episodes, which go from the
+worker's store to the learner's without passing through the driver. A task that dies with its worker runs again
+elsewhere.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import ray
 from ray.exceptions import RayError
@@ -56,7 +57,7 @@ class RayTasksCollector:
         self._watchdog = Watchdog(watchdog_s)
         self._running: dict[ray.ObjectRef[Any], tuple[list[EpisodeRequest], ray.ObjectRef[Any]]] = {}
         self._finished: deque[Chunk] = deque()
-        self._weights_ref: ray.ObjectRef[Any] | None = None
+        self._weights_ref: Any = None
         self._policy_version = 0
         self.publish_costs = PublishCosts()
 
@@ -75,7 +76,7 @@ class RayTasksCollector:
         self._start_tasks()
 
     def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
-        """Yield chunks as their tasks finish; all that is ready is taken at each wake-up, and new tasks start at once."""
+        """Yield chunks as their tasks finish: at each wake-up all that are ready; new tasks start at once."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self._finished or self._running:
             if not self._finished:
@@ -93,7 +94,9 @@ class RayTasksCollector:
             self._backlog.n_workers = cluster_cpus()
         while self._backlog and len(self._running) < _TASKS_PER_CPU * self._backlog.n_workers:
             requests = self._backlog.take()
-            summary, batch = collect_chunk.remote(self._weights_ref, self._env, requests, self._policy_version)
+            summary, batch = cast("Any", collect_chunk).remote(
+                self._weights_ref, self._env, requests, self._policy_version
+            )
             self._running[summary] = (requests, batch)
 
     def _take_in(self, done: list[ray.ObjectRef[Any]]) -> None:

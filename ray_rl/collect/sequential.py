@@ -1,4 +1,4 @@
-"""The sequential collector: everything in this process, one chunk after another. For debugging, and as the yardstick."""
+"""Everything in this process, one chunk after another: for debugging, and as the yardstick."""
 
 from __future__ import annotations
 

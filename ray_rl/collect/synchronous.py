@@ -142,7 +142,7 @@ def _spec_of(config: EnvConfig) -> EnvSpec:
         env.close()
 
 
-class _WorkerEnv(gymnasium.Env):  # type: ignore[type-arg]
+class _WorkerEnv(gymnasium.Env[Any, Any]):
     """One environment in a process of its own, as `AsyncVectorEnv` wants it; errors come home as information."""
 
     def __init__(self, config: EnvConfig, slot: int) -> None:

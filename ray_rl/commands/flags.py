@@ -6,7 +6,8 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,17 +35,16 @@ def parse(kind: type[Flags], command: str, description: str, words: list[str], d
     """
     words = [re.sub(r"^--([a-z0-9_]+)", lambda m: m.group(0).replace("_", "-"), word) for word in words]
     complaint = io.StringIO()
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+    read: Callable[..., Flags] = partial(
+        tyro.cli,
+        prog=f"ray-rl {command}",
+        description=description,
+        args=words,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                kind,
-                prog=f"ray-rl {command}",
-                description=description,
-                args=words,
-                config=config,
-                **({} if default is None else {"default": default}),
-            )
+            return read(kind) if default is None else read(kind, default=default)
     except ValidationError as error:
         raise UserError(describe(error)) from error
     except SystemExit as ended:
@@ -54,7 +54,7 @@ def parse(kind: type[Flags], command: str, description: str, words: list[str], d
 
 
 def _one_line(complaint: str) -> str:
-    """tyro draws a box around its complaint; keep the words of it."""
+    """Tyro draws a box around its complaint; keep the words of it."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", complaint)
     lines = [line.strip("│╭╰─╮╯ \t") for line in text.splitlines()]
     kept = []

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import psutil
 
 from ray_rl.collect.api import ChunkSummary, Collector, PublishCosts
@@ -137,8 +136,14 @@ def _account(
     policy_s = sum(s.policy_s * n for s, n in zip(summaries, together, strict=True))
     stepping_s = rollout_s - policy_s - barrier_s
     weights_s = (after.publish_s - before.publish_s) * n_workers
-    known = np.array([stepping_s, policy_s, barrier_s, weights_s]) / busy_s
-    shares = TimeShares(*known.tolist(), rest=max(0.0, 1.0 - float(known.sum())))
+    known_s = stepping_s + policy_s + barrier_s + weights_s
+    shares = TimeShares(
+        stepping=stepping_s / busy_s,
+        inference=policy_s / busy_s,
+        barriers=barrier_s / busy_s,
+        weights=weights_s / busy_s,
+        rest=max(0.0, 1.0 - known_s / busy_s),
+    )
     n_steps = sum(int(s.lengths.sum()) for s in summaries)
     n_rounds = sum(int(s.lengths.sum()) / n for s, n in zip(summaries, together, strict=True))
     mean_step_s = stepping_s / n_steps if barrier_s else 0.0

@@ -95,7 +95,7 @@ class MethodResult:
     def shares(self) -> TimeShares:
         """Medians over the rounds."""
         names = TimeShares.__dataclass_fields__
-        return TimeShares(**{name: self.median(lambda run, n=name: getattr(run.shares, n)) for name in names})
+        return TimeShares(*(statistics.median(getattr(run.shares, name) for run in self.runs) for name in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,9 @@ def compare(study: Study, on_progress: Callable[[str], None] = lambda text: None
     spec = env.spec
     env.close()
     weights = random_weights(spec.observation_size, study.hidden_sizes, spec.n_actions)
-    plan = [(method, n) for n in study.n_workers for method in study.methods if method != "sequential"]
+    plan: list[tuple[CollectorName, int]] = [
+        (method, n) for n in study.n_workers for method in study.methods if method != "sequential"
+    ]
     if "sequential" in study.methods:
         plan.insert(0, ("sequential", 1))
     runs: dict[tuple[CollectorName, int], list[MethodRun]] = {key: [] for key in plan}
@@ -195,8 +197,8 @@ def check_memory(study: Study) -> None:
     if needed > available:
         fits = available // _WORKER_BYTES
         raise UserError(
-            f"{max(study.n_workers)} workers need about {needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are free: "
-            f"use --n-workers {fits} or fewer"
+            f"{max(study.n_workers)} workers need about {needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are "
+            f"free: use --n-workers {fits} or fewer"
         )
 
 

@@ -1,6 +1,7 @@
 """Environments: the contract, the registry, and the environments themselves.
 
-Importing this package makes CAGE-2 known to gymnasium, which ``gymnasium.make("ray_rl.envs:ray_rl/CAGE2-v0")`` does too.
+Importing this package makes CAGE-2 known to gymnasium, which ``gymnasium.make("ray_rl.envs:ray_rl/CAGE2-v0")`` does
+too.
 """
 
 import gymnasium

@@ -1,4 +1,4 @@
-"""What an environment promises: `EnvSpec`, `BatchedEnv` and `StepResult`. Nothing else about it is known above this room."""
+"""What an environment promises; nothing else about it is known above this room."""
 
 from __future__ import annotations
 

@@ -39,7 +39,12 @@ def make_env(config: EnvConfig, max_batch: int = 1) -> BatchedEnv:
 def _options(config: EnvConfig) -> dict[str, Any]:
     if config.env == "latency":
         return {"mean_s": config.latency_mean_s, "max_s": config.latency_max_s}
-    options = {"rules": config.rules, "table": config.table, "view": config.view, "actions": config.actions}
+    options: dict[str, Any] = {
+        "rules": config.rules,
+        "table": config.table,
+        "view": config.view,
+        "actions": config.actions,
+    }
     if config.env == "cyborg":
         options["path"] = config.cyborg_path
     return options

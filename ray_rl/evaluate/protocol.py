@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ray_rl.checkpoint import find_checkpoint, load_checkpoint
 from ray_rl.collect.api import Collector
 from ray_rl.collect.factory import make_collector
-from ray_rl.config import CollectConfig, EnvConfig, RuleSet, UserError
+from ray_rl.config import CollectConfig, RuleSet, UserError
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import RED_AGENTS, episode_requests
 from ray_rl.policy.inference import PolicyWeights

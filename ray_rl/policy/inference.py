@@ -37,7 +37,11 @@ class PolicyWeights:
 
     @classmethod
     def from_network(cls, arrays: Mapping[str, NDArray[Any]]) -> PolicyWeights:
-        """Take the actor out of a learner's arrays: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias``, …"""
+        """Take the actor out of a learner's arrays.
+
+        Args:
+            arrays: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], … among others.
+        """
         names = sorted({int(name.split(".")[2]) for name in arrays if name.startswith("network.actor.")})
         return cls.from_layers(
             [(arrays[f"network.actor.{n}.weight"], arrays[f"network.actor.{n}.bias"]) for n in names]
@@ -103,7 +107,17 @@ def make_scratch(sizes: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 @njit(cache=True, nogil=True)
-def _act_rows(observations, action_masks, uniforms, greedy, sizes, values, scratch, actions, log_probs):  # type: ignore[no-untyped-def]
+def _act_rows(
+    observations: NDArray[np.float32],
+    action_masks: NDArray[np.bool_],
+    uniforms: NDArray[np.float64],
+    greedy: NDArray[np.bool_],
+    sizes: NDArray[np.int64],
+    values: NDArray[np.float32],
+    scratch: NDArray[np.float32],
+    actions: NDArray[np.int64],
+    log_probs: NDArray[np.float32],
+) -> None:
     active = np.empty(sizes[0], np.int32)
     for row in range(observations.shape[0]):
         x = observations[row]
@@ -117,7 +131,14 @@ def _act_rows(observations, action_masks, uniforms, greedy, sizes, values, scrat
 
 
 @njit(cache=True, nogil=True, inline="never")
-def forward_row(x, active, n_active, sizes, values, scratch):  # type: ignore[no-untyped-def]
+def forward_row(
+    x: NDArray[np.float32],
+    active: NDArray[np.int32],
+    n_active: int,
+    sizes: NDArray[np.int64],
+    values: NDArray[np.float32],
+    scratch: NDArray[np.float32],
+) -> NDArray[np.float32]:
     """Logits of one observation.
 
     Args:
@@ -151,14 +172,16 @@ def forward_row(x, active, n_active, sizes, values, scratch):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True, inline="always")
-def add_scaled(out, row, scale):  # type: ignore[no-untyped-def]
+def add_scaled(out: NDArray[np.float32], row: NDArray[np.float32], scale: np.float32) -> None:
     """``out += scale * row``, lane by lane."""
     for j in range(out.shape[0]):
         out[j] += scale * row[j]
 
 
 @njit(cache=True, nogil=True, inline="never")
-def choose_row(logits, allowed, uniform, greedy):  # type: ignore[no-untyped-def]
+def choose_row(
+    logits: NDArray[np.float32], allowed: NDArray[np.bool_], uniform: float, greedy: bool
+) -> tuple[int, np.float32]:
     """Pick an action from logits by inverting the cumulative distribution.
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from ray_rl.policy.inference import PolicyWeights
@@ -22,6 +24,6 @@ def random_weights(
     sizes = (observation_size, *hidden_sizes, n_actions)
     layers = [
         (rng.normal(0, 1 / np.sqrt(n_in), (n_in, n_out)).astype(np.float32), np.zeros(n_out, dtype=np.float32))
-        for n_in, n_out in zip(sizes, sizes[1:], strict=False)
+        for n_in, n_out in itertools.pairwise(sizes)
     ]
     return PolicyWeights.from_layers(layers)

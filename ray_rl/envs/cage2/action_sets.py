@@ -1,8 +1,8 @@
 """Blue's action sets: which of the 145 actions a policy chooses from, and which of them can help now.
 
-``all`` is the challenge's own list. ``compact`` leaves out Monitor (it runs by itself after every step), User0 (Red's own
-host, which cannot be cleaned), the three operational hosts (they cost little and Red's agents hardly touch them) and the
-decoys that never fit: Sleep, then Analyse, Remove and Restore of nine hosts, then 25 decoys.
+``all`` is the challenge's own list. ``compact`` leaves out Monitor (it runs by itself after every step), User0 (Red's
+own host, which cannot be cleaned), the three operational hosts (they cost little and Red's agents hardly touch them)
+and the decoys that never fit: Sleep, then Analyse, Remove and Restore of nine hosts, then 25 decoys.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ def game_action(action_set: int, action: int) -> int:
 def allowed_actions(notebook: Row, action_set: int, allowed: NDArray[np.bool_]) -> None:
     """Tell which actions of a set may help now.
 
-    Masked are decoys that cannot be placed (their port is taken or the system does not fit: nothing would happen) or are
-    in place already (a second DecoyVsftpd changes nothing that Red looks at), and, in the compact set, Remove on a host
-    whose table entry says that it is not compromised: Remove ends only sessions whose exploit was reported, and a report
-    makes the entry User until a Restore, which ends them too.
+    Masked are decoys that cannot be placed (their port is taken or the system does not fit: nothing would happen) or
+    are in place already (a second DecoyVsftpd changes nothing that Red looks at), and, in the compact set, Remove on a
+    host whose table entry says that it is not compromised: Remove ends only sessions whose exploit was reported, and a
+    report makes the entry User until a Restore, which ends them too.
 
     Args:
         notebook: [NOTEBOOK_SIZE] int64.

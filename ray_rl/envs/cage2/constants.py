@@ -1,7 +1,7 @@
 """CAGE Challenge 2 as tables: hosts, services, exploits, decoys, Blue's actions and Red's.
 
-Everything is what CybORG 2.1 does with its ``Scenario2.yaml`` and images, found by reading and by experiment. Hosts, ports,
-exploits and decoys are small integers, sets of them bit masks, so that the simulator needs nothing but integers.
+Everything is what CybORG 2.1 does with its ``Scenario2.yaml`` and images, found by reading and by experiment. Hosts,
+ports, exploits and decoys are small integers, sets of them bit masks, so that the simulator needs nothing but integers.
 """
 
 from __future__ import annotations
@@ -109,8 +109,10 @@ NO_EFFECT, USER_SESSION, PRIVILEGED_SESSION = range(3)
 
 
 def _exploit_outcomes() -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """What each exploit gains on each clean host. EternalBlue on Enterprise1 and 2 and BlueKeep on User3 find their port
-    but no process of the right type, so they fail there without a trace.
+    """What each exploit gains on each clean host.
+
+    EternalBlue on Enterprise1 and 2 and BlueKeep on User3 find their port but no process of the right type, so they
+    fail there without a trace.
     """
     outcomes = np.full((N_HOSTS, N_EXPLOITS), NO_EFFECT, dtype=np.int64)
     for host in (ENTERPRISE1, ENTERPRISE2):

@@ -141,7 +141,9 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
     def _begin(self) -> NDArray[np.int8]:
         self._over = False
         requests = [
-            EpisodeRequest(n, derive_seed(self._seed, Purpose.TRAIN, self._n_begun, n), self._episode_steps, self._red_agent)
+            EpisodeRequest(
+                n, derive_seed(self._seed, Purpose.TRAIN, self._n_begun, n), self._episode_steps, self._red_agent
+            )
             for n in range(self.num_envs)
         ]
         self._n_begun += 1

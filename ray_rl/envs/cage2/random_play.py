@@ -33,7 +33,7 @@ def random_play(seeds: NDArray[np.uint64], red_agent: int, rules: int, max_steps
         reset_state(state, seeds[episode], red_agent, rules)
         stream = _mix64(seeds[episode] ^ POLICY_SALT)
         for step in range(max_steps):
-            action = np.int64(_mix64(stream + np.uint64(step + 1) * GOLDEN) % np.uint64(N_ACTIONS))
+            action = int(_mix64(stream + np.uint64(step + 1) * GOLDEN) % np.uint64(N_ACTIONS))
             returns[episode] += step_state(state, action, NOTHING_FORCED)
             seen ^= table_of(state, 0)
     if seen == -1:  # never: keeps the table's drawing from being optimised away

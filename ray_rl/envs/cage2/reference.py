@@ -1,6 +1,7 @@
 """CAGE-2 step by step in plain Python: slow, obvious, and what the compiled simulator is held against.
 
-Read this to understand the rules of CybORG 2.1; read `simulator` to see them fast. Random outcomes come from an `Oracle`.
+Read this to understand the rules of CybORG 2.1; read `simulator` to see them fast. Random outcomes come from an
+`Oracle`.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class Sessions:
 
     @property
     def any(self) -> bool:
+        """Whether Red holds the host at all."""
         return self.privileged + self.removable + self.hidden > 0
 
 
@@ -224,8 +226,10 @@ class ReferenceGame:
         return host, None
 
     def _restore(self, host: int) -> None:
-        """Everything as it was, but for three things: Red's own session on User0 stays; OTService can never be killed
-        again in the episode, since the backup has no process id; and in the older version Haraka loses its version.
+        """Make everything as it was, but for three things.
+
+        Red's own session on User0 stays; OTService can never be killed again in the episode, since the backup has no
+        process id; and in the older version Haraka loses its version.
         """
         self.sessions[host] = Sessions(privileged=1 if host == USER0 else 0)
         self.files[host] = 0
@@ -244,8 +248,11 @@ class ReferenceGame:
 
     # --- Red --------------------------------------------------------------------------------------------------------
 
+    def _sleeper_chooses(self) -> tuple[int, int]:
+        return RED_SLEEP, -1
+
     def _red_acts(self) -> Events | None:
-        chooses = {"bline": self._b_line_chooses, "meander": self._meander_chooses, "sleep": lambda: (RED_SLEEP, -1)}
+        chooses = {"bline": self._b_line_chooses, "meander": self._meander_chooses, "sleep": self._sleeper_chooses}
         self.red_action, target = chooses[self.red_agent]()
         self.red_saw_ports = False
         if self.red_action == DISCOVER_SYSTEMS:
@@ -452,8 +459,10 @@ class ReferenceGame:
 
 
 def _read(events: Events, new_decoy: bool, hides_scans: bool) -> int:
-    """How the table reads a host's events; a decoy placed there in the same step counts as one more, and in the stock
-    table, where it stands first in the list, it hides what would be a scan.
+    """How the table reads a host's events.
+
+    A decoy placed there in the same step counts as one more, and in the stock table, where it stands first in the
+    list, it hides what would be a scan.
     """
     n_items = events.count + new_decoy
     if n_items >= 3 and events.n_ports >= 3:

@@ -1,11 +1,11 @@
 """The compiled simulator: one environment is one row of integers, one step a few integer operations.
 
 In each step Blue acts, then Red (on what it saw in the step before), then the reward is counted and Blue's table drawn.
-`ray_rl.envs.cage2.reference` is the same in plain Python, with the reasons; the tests hold the two equal. Functions here
-check no bounds: `Cage2Env` does, at the door.
+`ray_rl.envs.cage2.reference` is the same in plain Python, with the reasons; the tests hold the two equal. Functions
+here check no bounds: `Cage2Env` does, at the door.
 
-Random numbers are counted, not stored: draw n of an episode is a hash of its seed and n. `forced` outcomes replace draws
-when a recording is replayed; `NOTHING_FORCED` leaves them to chance.
+Random numbers are counted, not stored: draw n of an episode is a hash of its seed and n. `forced` outcomes replace
+draws when a recording is replayed; `NOTHING_FORCED` leaves them to chance.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ STATE_SIZE = LAST_ESCALATED + 1
 
 FORCED_EXPLOIT, FORCED_DETECTION, FORCED_REMOVABLE, FORCED_TARGET = range(4)
 NOTHING_FORCED = np.full(4, -1, dtype=np.int64)
-"""[4] outcomes that replace draws: exploit, detected (0 or 1), escalated session removable (0 or 1), target host; -1 draws."""
+"""[4] outcomes that replace draws: exploit, detected (0/1), escalated session removable (0/1), target; -1 draws."""
 
 ENV_SALT = np.uint64(0x656E7669726F6E)
 """Separates the environment's draws from those that pick Blue's actions."""
@@ -266,7 +266,7 @@ def _restore(state: Row, host: int) -> None:
     if host == OP_SERVER0:
         state[SERVICE_RUNNING] = state[SERVICE_ACTIVE] = 1
         state[SERVICE_KILLABLE] = 0
-    elif state[RULES] == LEADERBOARD and (host == USER3 or host == USER4):
+    elif state[RULES] == LEADERBOARD and (host in (USER3, USER4)):
         state[HARAKA_BROKEN] |= 1 << host
 
 
@@ -374,10 +374,7 @@ def _exploit(state: Row, host: int, forced: Row) -> int:
             _leave_events(state, host, 2, 1, False)
         return FALSE
     state[FILES + host] |= 1
-    if forced[FORCED_DETECTION] >= 0:
-        detected = forced[FORCED_DETECTION] == 1
-    else:
-        detected = _draw(state) < DETECTION_RATE
+    detected = forced[FORCED_DETECTION] == 1 if forced[FORCED_DETECTION] >= 0 else _draw(state) < DETECTION_RATE
     if outcome == PRIVILEGED_SESSION:
         state[PRIVILEGED + host] += 1
     elif detected:

@@ -1,7 +1,7 @@
 """Recorded episodes of CybORG 2.1, and their replay in the simulator: equality step by step, nothing tolerated.
 
-A trace is an ``.npz`` of E episodes of T steps, arrays only. The replay gives the simulator Blue's actions and the random
-outcomes that CybORG drew; everything else it must find by itself.
+A trace is an ``.npz`` of E episodes of T steps, arrays only. The replay gives the simulator Blue's actions and the
+random outcomes that CybORG drew; everything else it must find by itself.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ SEEN_HOSTS = np.array(
     ],
     dtype=np.int64,
 )
-"""Hosts that Red's agents ever touch in practice; the views say nothing of the three operational hosts but the table."""
+"""Hosts that Red's agents touch in practice; of the three operational hosts the views hold the table only."""
 N_SEEN = len(SEEN_HOSTS)
 _PLACE = np.full(N_HOSTS, -1, dtype=np.int64)
 _PLACE[SEEN_HOSTS] = np.arange(N_SEEN)

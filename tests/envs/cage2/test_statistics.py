@@ -1,7 +1,7 @@
 """Left to its own draws, the simulator has CybORG's law: means of returns against those recorded from CybORG.
 
-16 comparisons of independent means, each refused beyond 4 standard errors: seeds are fixed, and a correct simulator would
-have failed with a chance of about 0.001.
+16 comparisons of independent means, each refused beyond 4 standard errors: seeds are fixed, and a correct simulator
+would have failed with a chance of about 0.001.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from ray_rl.envs.cage2.constants import N_HOSTS, RESTORE_BLOCK, REMOVE_BLOCK, action_index
 from ray_rl.envs.cage2 import simulator as s
+from ray_rl.envs.cage2.constants import N_HOSTS, REMOVE_BLOCK, RESTORE_BLOCK, action_index
 from ray_rl.envs.cage2.random_play import random_play
 from ray_rl.seeding import Purpose, episode_seeds
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -61,7 +63,7 @@ def test_views_and_masks_along_an_episode(actions: list[int], red_agent: int, se
         assert pack_table(table_bits) == s.table_of(state, table)
         views = [bits_of(notebook, view) for view in range(len(VIEWS))]
         np.testing.assert_array_equal(views[0], table_bits)
-        for smaller, larger in zip(views, views[1:], strict=False):
+        for smaller, larger in itertools.pairwise(views):
             np.testing.assert_array_equal(smaller, larger[: len(smaller)])
         in_place = {name for name, bit in zip(feature_names(1), views[1], strict=True) if bit and "in place" in name}
         assert len(in_place) <= sum(int(d).bit_count() for d in state[s.DECOY_SET : s.DECOY_SET + N_HOSTS])
