@@ -96,8 +96,11 @@ def _write(unfinished: Path, checkpoint: Checkpoint) -> None:
     arrays = {name: np.ascontiguousarray(values) for name, values in checkpoint.arrays.items()}
     network = {name: values for name, values in arrays.items() if name.startswith(NETWORK_PREFIX)}
     rest = {name: values for name, values in arrays.items() if name not in network}
-    for name, part in ((_WEIGHTS, network), (_OPTIMISER, rest)):
-        save_file(part, unfinished / name)
+    try:
+        for name, part in ((_WEIGHTS, network), (_OPTIMISER, rest)):
+            save_file(part, unfinished / name)
+    except SafetensorError as error:  # what safetensors makes of a full disk
+        raise OSError(str(error)) from error
     about = {
         "format_version": FORMAT_VERSION,
         "ray_rl_version": ray_rl.__version__,

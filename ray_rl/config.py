@@ -43,25 +43,25 @@ class EnvConfig(_Group):
     """Environment."""
 
     env: str = "cage2"
-    """``cage2`` (built-in simulator), ``cyborg``, ``latency``, or any gymnasium id."""
+    """cage2 (built-in simulator), cyborg, latency, or any gymnasium id."""
     rules: RuleSet = "head"
-    """CAGE-2 rule set: ``head`` is today's CybORG 2.1, ``leaderboard`` the version of the published table."""
+    """CAGE-2 rule set: head is today's CybORG 2.1, leaderboard the version of the published table."""
     table: TableName = "stock"
-    """Blue's table: ``stock`` as the organisers evaluate, ``corrected`` as the community mended it."""
+    """Blue's table: stock as the organisers evaluate, corrected as the community mended it."""
     view: ViewName = "winner"
-    """What Blue's policy sees: the 52-bit ``table``, ``winner`` (scans and decoys noted besides), or ``memory``."""
+    """What Blue's policy sees: the 52-bit table, winner (scans and decoys noted besides), or memory."""
     actions: ActionSetName = "compact"
-    """Blue's actions: ``all`` 145, or ``compact`` without those that cannot help."""
+    """Blue's actions: all 145, or compact without those that cannot help."""
     red_agent: str = "B_lineAgent"
-    """``B_lineAgent``, ``RedMeanderAgent``, ``SleepAgent``, or ``mixed``."""
+    """B_lineAgent, RedMeanderAgent, SleepAgent, or mixed."""
     episode_steps: PositiveInt = 100
     """Steps per episode, after which it is truncated."""
     cyborg_path: str | None = None
-    """Folder of a CybORG 2.1 checkout, for ``--env cyborg``."""
+    """Folder of a CybORG 2.1 checkout, for --env cyborg."""
     latency_mean_s: PositiveFloat = 0.013
-    """Mean wait of a step of ``--env latency``, in seconds."""
+    """Mean wait of a step of --env latency, in seconds."""
     latency_max_s: PositiveFloat = 0.05
-    """Longest wait of a step of ``--env latency``, in seconds."""
+    """Longest wait of a step of --env latency, in seconds."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -79,16 +79,16 @@ class CollectConfig(_Group):
     collector: CollectorName = "ray-tasks"
     """How episodes are run."""
     n_workers: PositiveInt | None = None
-    """Worker processes; default: one per CPU of this machine, or of the cluster."""
+    """Worker processes; none: one per CPU of this machine, or of the cluster."""
     episodes_per_chunk: PositiveInt | None = None
-    """Episodes that one task runs; default: set from measured durations."""
+    """Episodes that one task runs; none: set from measured durations."""
     max_staleness: Count = 0
     """Updates that an episode's policy may lie behind the learner. 0 is exact and reproducible; 1 or more overlaps
     collecting with learning."""
     watchdog_s: PositiveFloat = 300.0
     """Seconds without any finished chunk after which the run stops and names what is pending."""
     address: str | None = None
-    """Address of a running Ray cluster, or ``auto``; default: a Ray of its own on this machine."""
+    """Address of a running Ray cluster, or auto; none: a Ray of its own on this machine."""
 
 
 class PolicyConfig(_Group):
@@ -118,7 +118,7 @@ class PpoConfig(_Group):
     clip_range: PositiveFloat = 0.2
     """ε of the clipped objective."""
     value_clip_range: PositiveFloat | None = None
-    """Clips the change of values, in units of normalised returns; default: off."""
+    """Clips the change of values, in units of normalised returns; none: off."""
     value_coefficient: NonNegativeFloat = 0.5
     """Weight of the value loss."""
     entropy_coefficient: NonNegativeFloat = 0.01
@@ -128,7 +128,7 @@ class PpoConfig(_Group):
     max_gradient_norm: PositiveFloat = 0.5
     """Gradients of actor and critic are each scaled down to this norm."""
     target_kl: PositiveFloat | None = None
-    """Ends the actor's passes of an update once the mean KL divergence of a pass exceeds this; default: off."""
+    """Ends the actor's passes of an update once the mean KL divergence of a pass exceeds this; none: off."""
     normalise_advantages: bool = True
     """Advantages of a batch are brought to mean 0 and deviation 1."""
     normalise_returns: bool = True
@@ -155,7 +155,7 @@ class RunConfig(_Group):
     seed: Count = 0
     """Decides everything random in the run."""
     run_dir: Path | None = None
-    """Folder of the run; default: runs/ENV_RED-AGENT_SEED_TIME."""
+    """Folder of the run; none: runs/ENV_RED-AGENT_SEED_TIME."""
     resume: bool = False
     """Go on with the run in --run-dir where its last checkpoint stopped."""
     checkpoint_every: PositiveInt = 25

@@ -10,8 +10,10 @@ import logging
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +24,7 @@ import ray_rl
 from ray_rl.config import UserError
 
 _CONNECT_TIMEOUT_S = 5.0
+_ROUND_TRIP_TIMEOUT_S = 60.0
 _STORE_BYTES = 2**30
 """Object store of a local Ray: many times the episodes of an update."""
 _SMALLEST_STORE_BYTES = 80 * 2**20
@@ -104,6 +107,34 @@ def cluster_cpus() -> int:
     """CPUs that the connected Ray has now."""
     resources: dict[str, float] = cast("Any", ray).cluster_resources()
     return max(1, int(resources.get("CPU", 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """A task that went to a worker and back.
+
+    Attributes:
+        seconds: From asking to having its result, the start of the worker included.
+        n_nodes: Machines of the connected Ray.
+        n_cpus: CPUs that it has.
+    """
+
+    seconds: float
+    n_nodes: int
+    n_cpus: int
+
+
+@ray.remote(num_cpus=0)
+def _ping() -> None:
+    pass
+
+
+def round_trip() -> RoundTrip:
+    """Send a task to the connected Ray and wait for it."""
+    started = time.perf_counter()
+    ray.get(_ping.remote(), timeout=_ROUND_TRIP_TIMEOUT_S)
+    n_nodes = sum(bool(node["Alive"]) for node in cast("Any", ray).nodes())
+    return RoundTrip(time.perf_counter() - started, n_nodes, cluster_cpus())
 
 
 def wait_some(refs: Sequence[ray.ObjectRef[Any]], timeout_s: float | None) -> list[ray.ObjectRef[Any]]:

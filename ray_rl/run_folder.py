@@ -28,6 +28,8 @@ from ray_rl.metrics import check_names
 _CONFIG = "config.yaml"
 _METRICS = "metrics.jsonl"
 _LOCK = ".lock"
+CHECKPOINTS = "checkpoints"
+"""Subfolder of a run's checkpoints."""
 
 _MAY_CHANGE_ON_RESUME = {
     "collector",
@@ -46,6 +48,28 @@ _MAY_CHANGE_ON_RESUME = {
 """Fields that do not change what is learned; all others must be as they were."""
 
 
+def check_run_folder(config: TrainConfig) -> None:
+    """Look whether the run's folder can be used, and leave it as it is.
+
+    Raises:
+        UserError: As `RunFolder.open` does.
+    """
+    path = config.run.run_dir
+    if path is None:
+        if config.run.resume:
+            raise UserError("--resume needs --run-dir: name the folder of the run to go on with")
+        return
+    try:
+        if path.exists():
+            _check_use(path, config)
+        elif config.run.resume:
+            raise UserError(f"--resume: {path} does not exist; name the folder of a run with --run-dir")
+        if (path / _LOCK).exists():
+            _take_lock(path).close()
+    except OSError as error:
+        raise UserError(f"cannot use --run-dir {path}: {error.strerror}; choose another folder") from error
+
+
 class RunFolder:
     """The folder of a run, open for writing.
 
@@ -58,7 +82,7 @@ class RunFolder:
 
     def __init__(self, path: Path, config: TrainConfig, lock: IO[str], resumed: bool) -> None:
         self.path = path
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = path / CHECKPOINTS
         self._config = config
         self._lock = lock
         self._resumed = resumed
@@ -81,17 +105,8 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"cannot write to --run-dir {path}: {error.strerror}; choose another folder") from error
         try:
+            _check_use(path, config)
             used = (path / _CONFIG).exists()
-            if used and not config.run.resume:
-                raise UserError(
-                    f"{path} holds a run already: add --resume to go on with it, or choose another --run-dir"
-                )
-            if config.run.resume and not used:
-                raise UserError(f"--resume: {path} holds no run; name the folder of one with --run-dir")
-            if used:
-                _check_same_run(load_yaml(path / _CONFIG), config, path)
-            elif any(p.name != _LOCK for p in path.iterdir()):
-                raise UserError(f"--run-dir {path} is not empty and holds no run: choose another folder")
             (path / _CONFIG).write_text(config.to_yaml(), encoding="utf-8")
             return cls(path, config, lock, used)
         except OSError as error:
@@ -160,9 +175,14 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finish the files and give the folder free."""
-        self._metrics.close()
-        self._events.close()
-        self._lock.close()
+        try:
+            self._metrics.close()
+            self._events.close()
+        except OSError:
+            if kind is None:  # a full disk: whoever met it first has said so
+                raise
+        finally:
+            self._lock.close()
 
 
 def _default_name(config: TrainConfig) -> str:
@@ -183,6 +203,19 @@ def _take_lock(path: Path) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def _check_use(path: Path, config: TrainConfig) -> None:
+    """Refuse a folder that holds another run, no run to resume, or something else."""
+    used = (path / _CONFIG).exists()
+    if used and not config.run.resume:
+        raise UserError(f"{path} holds a run already: add --resume to go on with it, or choose another --run-dir")
+    if config.run.resume and not used:
+        raise UserError(f"--resume: {path} holds no run; name the folder of one with --run-dir")
+    if used:
+        _check_same_run(load_yaml(path / _CONFIG), config, path)
+    elif any(p.name != _LOCK for p in path.iterdir()):
+        raise UserError(f"--run-dir {path} is not empty and holds no run: choose another folder")
 
 
 def _check_same_run(stored: TrainConfig, given: TrainConfig, path: Path) -> None:

@@ -20,10 +20,11 @@ from ray_rl.console import Progress
 from ray_rl.envs.api import EnvSpec
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeRequest, episode_requests
+from ray_rl.failures import RunError
 from ray_rl.interruption import Interruption
 from ray_rl.ppo.api import LearnerHandle, LearnerState, UpdateStats
 from ray_rl.ppo.factory import make_learner
-from ray_rl.run_folder import RunFolder
+from ray_rl.run_folder import CHECKPOINTS, RunFolder, check_run_folder
 from ray_rl.seeding import Purpose
 from ray_rl.training_metrics import Stopwatch, evaluation_metrics, update_metrics
 
@@ -41,17 +42,19 @@ def train(config: TrainConfig) -> Path:
         The run's folder.
 
     Raises:
-        UserError: For input that cannot work, before anything is started or overwritten.
+        UserError: For input that cannot work, before anything is written.
         EpisodeError: When an environment failed; everything up to the last update is saved by then.
+        RunError: When the run cannot go on for another reason: a full disk, a learner that died or diverged.
     """
+    check_run_folder(config)
     with contextlib.closing(make_env(config.env)) as env:
         spec = env.spec
+    start = _last_checkpoint(config, spec)
     with contextlib.ExitStack() as parts:
-        folder = parts.enter_context(RunFolder.open(config))
-        start = _last_checkpoint(folder, spec) if config.run.resume else None
         interruption = parts.enter_context(Interruption())
         collector = parts.enter_context(make_collector(config.collect, config.env))
         learner = parts.enter_context(make_learner(spec, config))
+        folder = parts.enter_context(RunFolder.open(config))
         progress = parts.enter_context(Progress(config, folder.path))
         trainer = Trainer(config, spec, folder, collector, learner, progress, interruption)
         if start is not None:
@@ -60,9 +63,9 @@ def train(config: TrainConfig) -> Path:
         return folder.path
 
 
-def _last_checkpoint(folder: RunFolder, spec: EnvSpec) -> Checkpoint | None:
-    """The checkpoint to go on from; None when the run was stopped before its first."""
-    found = checkpoints_in(folder.checkpoints)
+def _last_checkpoint(config: TrainConfig, spec: EnvSpec) -> Checkpoint | None:
+    """The checkpoint to go on from; None for a new run, or one that was stopped before its first."""
+    found = checkpoints_in(config.run.run_dir / CHECKPOINTS) if config.run.resume and config.run.run_dir else []
     if not found:
         return None
     checkpoint = load_checkpoint(found[-1])
@@ -135,11 +138,16 @@ class Trainer:
                 self._one_update()
             if not self._interruption.requested:
                 self._evaluate_at_the_end()
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(Exception):  # the first cause matters more than a save that fails after it
                 self._save()
+            if isinstance(error, OSError):
+                raise RunError(self._disk_trouble(error)) from error
             raise
-        self._save()
+        try:
+            self._save()
+        except OSError as error:
+            raise RunError(self._disk_trouble(error)) from error
         self._progress.finish(self._update, stopped=self._interruption.requested)
 
     def _one_update(self) -> None:
@@ -261,6 +269,14 @@ class Trainer:
                 state.counters,
             ),
             self._config.run.keep_checkpoints,
+        )
+
+    def _disk_trouble(self, error: OSError) -> str:
+        saved = checkpoints_in(self._folder.checkpoints)
+        last = f"{saved[-1]} is whole" if saved else "no checkpoint was written yet"
+        return (
+            f"cannot write to {self._folder.path}: {error.strerror or error}; {last}. Free some space, then go on with "
+            f"--run-dir {self._folder.path} --resume"
         )
 
     @property

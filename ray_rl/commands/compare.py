@@ -25,7 +25,7 @@ class CompareFlags:
     methods: tuple[CollectorName, ...] = METHODS
     """Methods to compare."""
     env: str = "cage2"
-    """``cage2``, ``cyborg``, ``latency``, or any gymnasium id."""
+    """cage2, cyborg, latency, or any gymnasium id."""
     rules: RuleSet = "head"
     """CAGE-2 rule set."""
     red_agent: str = "B_lineAgent"
@@ -33,13 +33,13 @@ class CompareFlags:
     episode_steps: int = 100
     """Steps per episode."""
     cyborg_path: str | None = None
-    """Folder of a CybORG 2.1 checkout, for ``--env cyborg``."""
+    """Folder of a CybORG 2.1 checkout, for --env cyborg."""
     latency_mean_s: float = 0.013
-    """Mean wait of a step of ``--env latency``, in seconds."""
+    """Mean wait of a step of --env latency, in seconds."""
     latency_max_s: float = 0.05
     """Longest wait, in seconds."""
     n_workers: int | None = None
-    """Workers of each method; default: one per CPU, 100 for ``latency``."""
+    """Workers of each method; none: one per CPU, 100 for latency."""
     scaling: tuple[int, ...] = ()
     """Numbers of workers, for a scaling curve in place of one number."""
     episodes: int = 100_000

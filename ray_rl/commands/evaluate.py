@@ -27,7 +27,7 @@ class EvaluateFlags:
     sampled: bool = False
     """Draw actions from the policy instead of taking the likeliest."""
     rules: RuleSet | None = None
-    """Rule set to play; default: the one it was trained on."""
+    """Rule set to play; none: the one it was trained on."""
     steps: tuple[int, ...] = PROTOCOL_STEPS
     """Episode lengths, in steps."""
     red_agents: tuple[str, ...] = RED_AGENTS
@@ -37,9 +37,9 @@ class EvaluateFlags:
     collector: CollectorName = "ray-tasks"
     """How episodes are run."""
     n_workers: int | None = None
-    """Worker processes; default: one per CPU."""
+    """Worker processes; none: one per CPU."""
     address: str | None = None
-    """Address of a running Ray cluster, or ``auto``; default: a Ray of its own."""
+    """Address of a running Ray cluster, or auto; none: a Ray of its own."""
     json: Path | None = None
     """File for what the table shows, as JSON."""
 

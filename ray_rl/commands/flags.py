@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from ray_rl.config import UserError, describe
+from ray_rl.config import UserError, describe, suggest
 
 Flags = TypeVar("Flags")
 
@@ -35,35 +36,57 @@ def parse(kind: type[Flags], command: str, description: str, words: list[str], d
     """
     words = [re.sub(r"^--([a-z0-9_]+)", lambda m: m.group(0).replace("_", "-"), word) for word in words]
     complaint = io.StringIO()
-    read: Callable[..., Flags] = partial(
+    read: Callable[..., tuple[Flags, list[str]]] = partial(
         tyro.cli,
         prog=f"ray-rl {command}",
         description=description,
         args=words,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+        config=(tyro.conf.OmitArgPrefixes,),
+        return_unknown_args=True,
     )
     try:
         with contextlib.redirect_stderr(complaint):
-            return read(kind) if default is None else read(kind, default=default)
-    except ValidationError as error:
-        raise UserError(describe(error)) from error
+            flags, unknown = read(kind) if default is None else read(kind, default=default)
     except SystemExit as ended:
         if not ended.code:
             raise
-        raise UserError(f"{_one_line(complaint.getvalue())} (ray-rl {command} --help lists the flags)") from ended
+        refused = _validation_error(ended)
+        reason = describe(refused) if refused is not None else _one_line(complaint.getvalue())
+        raise UserError(f"{reason} (ray-rl {command} --help lists the flags)") from ended
+    if unknown:
+        known = [f"--{name.replace('_', '-')}" for name in _flag_names(kind)]
+        hint = suggest(unknown[0], known) if unknown[0].startswith("-") else ""
+        what = "flag" if unknown[0].startswith("-") else "word"
+        raise UserError(f"unknown {what} {unknown[0]}{hint} (ray-rl {command} --help lists the flags)")
+    return flags
+
+
+def _flag_names(kind: Any) -> list[str]:
+    """Names of all fields; those of nested models in their place."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return [field.name for field in dataclasses.fields(kind)]
+    names = []
+    for name, field in kind.model_fields.items():
+        nested = field.annotation
+        is_group = isinstance(nested, type) and issubclass(nested, BaseModel)
+        names += _flag_names(nested) if is_group else [name]
+    return names
+
+
+def _validation_error(error: BaseException) -> ValidationError | None:
+    """What pydantic refused, where that is why tyro gave up."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__context__
+    return cause
 
 
 def _one_line(complaint: str) -> str:
-    """Tyro draws a box around its complaint; keep the words of it."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", complaint)
-    lines = [line.strip("│╭╰─╮╯ \t") for line in text.splitlines()]
-    kept = []
-    for line in lines:
-        if line.startswith(("For full helptext", "Parsing error", "Unrecognized options")) and "--help" in line:
-            break
-        if line and line not in ("Parsing error", "Unrecognized options"):
-            kept.append(line)
-    return " ".join(kept).rstrip(".")
+    """Tyro draws a box around its complaint, and help below a rule in it; keep the words above the rule."""
+    lines = [line.strip("│ \t") for line in complaint.splitlines() if not line.startswith(("╭", "╰"))]
+    rule = next((number for number, line in enumerate(lines) if line.startswith("──")), len(lines))
+    text = " ".join(line for line in lines[:rule] if line)
+    return text.split(" Got errors:")[0].rstrip(".")
 
 
 def save_json(path: Path | None, content: Mapping[str, Any]) -> None:

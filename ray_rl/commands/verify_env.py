@@ -18,7 +18,7 @@ class VerifyFlags:
     """Flags of ``ray-rl verify-env``."""
 
     traces: Path
-    """Folder of recorded episodes (.npz); subfolders ``head`` and ``leaderboard`` tell the rule set."""
+    """Folder of recorded episodes (.npz); subfolders head and leaderboard tell the rule set."""
     rules: RuleSet | None = None
     """Rule set, where the folders do not tell it."""
     json: Path | None = None

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 
 from ray_rl.episodes import EpisodeBatch
+from ray_rl.failures import RunError
 from ray_rl.policy.inference import PolicyWeights
 
 
@@ -88,7 +89,7 @@ class LearnerState:
         return int(self.counters["version"])
 
 
-class PolicyMismatchError(RuntimeError):
+class PolicyMismatchError(RunError):
     """Recorded log-probabilities do not belong to the weights that are said to have acted.
 
     Args:
@@ -114,7 +115,11 @@ class PolicyMismatchError(RuntimeError):
         )
 
 
-class LearnerDiedError(RuntimeError):
+class DivergedError(RunError):
+    """The networks hold numbers that are not finite."""
+
+
+class LearnerDiedError(RunError):
     """The process of the learner is gone; the run can be resumed from its last checkpoint."""
 
 

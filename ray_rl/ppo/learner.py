@@ -22,7 +22,7 @@ from ray_rl.episodes import EpisodeBatch, concatenate_in_order
 from ray_rl.policy.actor_critic import ActorCritic
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.adam import Adam
-from ray_rl.ppo.api import LearnerState, PolicyMismatchError, UpdateStats
+from ray_rl.ppo.api import DivergedError, LearnerState, PolicyMismatchError, UpdateStats
 from ray_rl.ppo.batch import PpoBatch, ppo_batch
 from ray_rl.ppo.epochs import (
     ActorReport,
@@ -98,7 +98,7 @@ class Learner:
         Raises:
             PolicyMismatchError: When recorded log-probabilities are not those of the weights said to have acted.
             ValueError: When the episodes do not fit the environment, or claim a policy that does not exist yet.
-            FloatingPointError: When the networks diverged to numbers that are not finite.
+            DivergedError: When the networks diverged to numbers that are not finite.
         """
         before = self.state()
         try:
@@ -233,7 +233,7 @@ class Learner:
     def _check_finite(self) -> None:
         for name, network in (("actor", self._networks.actor), ("critic", self._networks.critic)):
             if not bool(torch.isfinite(network.parameters).all()):
-                raise FloatingPointError(
+                raise DivergedError(
                     f"the {name} diverged in update {self._version + 1}: its weights are no longer finite; "
                     "lower --learning-rate, or look for rewards of extreme size"
                 )

@@ -16,7 +16,7 @@ from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import MlpPolicy
-from ray_rl.ppo.api import LearnerState, PolicyMismatchError
+from ray_rl.ppo.api import DivergedError, LearnerState, PolicyMismatchError
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.local_learner import LocalLearner
 
@@ -160,7 +160,7 @@ def test_log_probabilities_of_other_weights_are_refused_and_nothing_changes(lear
 def test_divergence_is_an_error_and_leaves_the_last_good_weights(learner: Learner) -> None:
     before = learner.state()
     chunks = masked_chunks(learner)
-    with pytest.raises(FloatingPointError, match="diverged in update 1"):
+    with pytest.raises(DivergedError, match="diverged in update 1"):
         learner.update([replace(chunks[0], rewards=np.full_like(chunks[0].rewards, np.inf))])
     assert_same(learner.state(), before)
 
