@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ray_rl.commands.flags import parse
 from ray_rl.config import TrainConfig, UserError, load_yaml
-from ray_rl.trainer import train
 
 _DESCRIPTION = (
     "Train a defender. Without flags: against B_lineAgent in the built-in CAGE-2 simulator, on all CPUs. "
@@ -18,7 +17,11 @@ def run(words: list[str]) -> int:
     """Train as the flags say; returns the exit code."""
     config_path, words = _take_config(words)
     default = TrainConfig() if config_path is None else load_yaml(config_path)
-    train(parse(TrainConfig, "train", _DESCRIPTION, words, default))
+    config = parse(TrainConfig, "train", _DESCRIPTION, words, default)
+
+    from ray_rl.trainer import train  # after the flags: help needs none of it
+
+    train(config)
     return 0
 
 
