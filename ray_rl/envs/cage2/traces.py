@@ -45,7 +45,7 @@ _OUTCOMES = (
     "red_success",
     "blue_success",
 )
-_STATES = {
+STATES = {
     "n_priv": "n_privileged",
     "n_user_rem": "n_removable",
     "n_user_hid": "n_hidden",
@@ -107,7 +107,7 @@ def load_trace(path: Path) -> Trace:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         meta = dict(str(item).split("=", 1) for item in arrays["meta"])
-        missing = [name for name in (*_OUTCOMES, *_STATES, "obs_stock", "obs_corr") if name not in arrays]
+        missing = [name for name in (*_OUTCOMES, *STATES, "obs_stock", "obs_corr") if name not in arrays]
         if missing:
             raise KeyError(missing[0])
         return Trace(path, meta["red"], arrays)
@@ -170,7 +170,7 @@ def simulate(actions: NDArray[Any], forced: NDArray[np.int64], red_agent: int, r
     rewards = np.empty((n_episodes, n_steps), dtype=np.float64)
     _simulate(actions.astype(np.int64), forced, red_agent, rules, states, tables, rewards)
     truth = truth_of(states.reshape(-1, s.STATE_SIZE))
-    found = {name: getattr(truth, attribute) for name, attribute in _STATES.items()}
+    found = {name: getattr(truth, attribute) for name, attribute in STATES.items()}
     found = {name: values.reshape(n_episodes, n_steps, -1) for name, values in found.items()}
     bits = np.arange(TABLE_BITS)
     found["obs_stock"] = tables[STOCK][..., None] >> bits & 1
