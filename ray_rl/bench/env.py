@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ray_rl.bench.machine import Machine, this_machine
 from ray_rl.bench.rounds import Spread, measure_in_rounds
 from ray_rl.config import EnvConfig, UserError
 from ray_rl.envs.api import BatchedEnv
-from ray_rl.envs.cage2.constants import RULE_SETS
+from ray_rl.envs.cage2.constants import N_ACTIONS, RULE_SETS, TABLE_BITS
 from ray_rl.envs.cage2.env import Cage2Env
 from ray_rl.envs.cage2.random_play import random_play
+from ray_rl.envs.cyborg.find import Upstream, load
+from ray_rl.envs.cyborg.game import Game
+from ray_rl.envs.cyborg.table import EMPTY_TABLES, draw_tables
+from ray_rl.envs.cyborg.wrapper_stack import WrapperStack
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import episode_requests
 from ray_rl.policy.inference import MlpPolicy
@@ -105,13 +110,55 @@ def _simulator_rows(rules: str, hidden_size: int) -> dict[str, Callable[[], floa
 
 
 def _cyborg_rows(rules: str, hidden_size: int, path: str | None) -> dict[str, Callable[[], float]]:
+    """Real CybORG: through the adapter, in its own wrappers, and as a collector that builds it for each episode."""
     config = EnvConfig.model_validate({"env": "cyborg", "rules": rules, "cyborg_path": path, "view": "winner"})
     env = make_env(config)
+    upstream = load(path)
+    stack = WrapperStack(upstream, _RED_AGENT)
+    actions = np.random.default_rng(0).integers(N_ACTIONS, size=_STEPS)
+    game = Game(upstream)
     return {
-        f"real CybORG 2.1, whole rollout, winner view, {hidden_size}×{hidden_size} policy": _rollout(
+        "CybORG 2.1, adapter: table from its observation, random Blue": lambda: _rate(
+            _STEPS, lambda: _play_adapter(game, actions)
+        ),
+        "CybORG 2.1 in its own wrappers, random Blue": lambda: _rate(
+            _STEPS, lambda: stack.play_without_bookkeeping(0, actions)
+        ),
+        f"CybORG 2.1, adapter: whole rollout, winner view, {hidden_size}×{hidden_size} policy": _rollout(
             env, hidden_size, 3
-        )
+        ),
+        f"CybORG 2.1 built anew per episode, its own wrappers, {hidden_size}×{hidden_size} torch policy": lambda: _rate(
+            _STEPS, lambda: _play_built_anew(upstream, hidden_size)
+        ),
     }
+
+
+def _play_adapter(game: Game, actions: NDArray[np.int64]) -> None:
+    game.reset(0, _RED_AGENT)
+    tables = EMPTY_TABLES
+    for action in actions.tolist():
+        observation, _ = game.step(action)
+        tables = draw_tables(tables, action, observation)
+
+
+def _play_built_anew(upstream: Upstream, hidden_size: int) -> None:
+    """An episode as a plain collector runs it: its own CybORG, and torch asked once per step."""
+    import torch
+
+    network = torch.nn.Sequential(
+        torch.nn.Linear(TABLE_BITS, hidden_size),
+        torch.nn.ReLU(),
+        torch.nn.Linear(hidden_size, hidden_size),
+        torch.nn.ReLU(),
+        torch.nn.Linear(hidden_size, N_ACTIONS),
+    )
+    stack = WrapperStack(upstream, _RED_AGENT)
+    table = stack.reset(0)
+    with torch.no_grad():
+        for _ in range(_STEPS):
+            logits = network(torch.as_tensor(table, dtype=torch.float32))
+            action = torch.multinomial(torch.softmax(logits, dim=-1), 1)
+            table, _ = stack.step(int(action))
 
 
 def _stepping(rules: str, batch_size: int) -> Callable[[], float]:

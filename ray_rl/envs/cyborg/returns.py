@@ -60,9 +60,9 @@ def compare_returns(cyborg: NDArray[np.float64], simulator: NDArray[np.float64])
         simulator: [M] returns of the simulator, one or more.
     """
     n, m = len(cyborg), len(simulator)
+    means = (float(cyborg.mean()), float(simulator.mean()))
     if min(n, m) < FEWEST:
-        means = [float(sample.mean()) for sample in (cyborg, simulator)]
-        return Equivalence((n, m), (means[0], means[1]), None, means[1] - means[0], None, None, "undecided")
+        return Equivalence((n, m), means, None, means[1] - means[0], None, None, "undecided")
     variances = (float(cyborg.var(ddof=1)), float(simulator.var(ddof=1)))
     deviation = math.sqrt((variances[0] + variances[1]) / 2)
     error = math.sqrt(variances[0] / n + variances[1] / m)
@@ -73,7 +73,6 @@ def compare_returns(cyborg: NDArray[np.float64], simulator: NDArray[np.float64])
         verdict = "different"
     else:
         verdict = "equivalent" if abs(difference) + half_width <= margin + 1e-9 else "undecided"
-    means = (float(cyborg.mean()), float(simulator.mean()))
     return Equivalence((n, m), means, deviation, difference, half_width, margin, verdict)
 
 
