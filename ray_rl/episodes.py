@@ -169,7 +169,7 @@ def concatenate_in_order(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
         gain ``policy_version`` [N] int64, so that the lag of each can still be told.
     """
     joined: dict[str, Any] = {
-        name: _join([getattr(b, name) for b in batches]) for name in _STEP_FIELDS + _EPISODE_FIELDS
+        name: join_arrays([getattr(b, name) for b in batches]) for name in _STEP_FIELDS + _EPISODE_FIELDS
     }
     extras = {name: np.concatenate([b.extras[name] for b in batches]) for name in batches[0].extras}
     extras["policy_version"] = np.concatenate(
@@ -210,7 +210,8 @@ def take_episodes(batch: EpisodeBatch, episodes: NDArray[np.int64]) -> EpisodeBa
     return replace(batch, **picked, extras=extras)
 
 
-def _join(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+def join_arrays(arrays: Sequence[NDArray[Any] | None]) -> Any:
+    """Concatenate the arrays of a field that may be absent; None when all are."""
     present = [a for a in arrays if a is not None]
     return np.concatenate(present) if present else None
 

@@ -6,6 +6,7 @@ and is gone when the run ends. On a cluster the package travels to the workers w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -45,6 +46,7 @@ def connection(address: str | None, n_workers: int) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _silence()
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         _start_local(n_workers)
@@ -54,6 +56,17 @@ def connection(address: str | None, n_workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _silence() -> None:
+    """Keep Ray's own remarks about workers off the screen; what ends a run comes as an exception with its cause.
+
+    Ray has no setting for it: `log_to_driver` leaves them on.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+
+        dispatcher.remove_handler("ray_print_logs")
 
 
 def _start_local(n_workers: int) -> None:

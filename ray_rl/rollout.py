@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ray_rl.envs.api import BatchedEnv, EnvError, EnvSpec
 from ray_rl.envs.cage2.env import Cage2Env
-from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest, action_dtype, request_extras
+from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest, action_dtype, join_arrays, request_extras
 from ray_rl.policy.inference import MlpPolicy
 from ray_rl.rollout_cage2 import run_cage2_episodes
 from ray_rl.seeding import policy_uniforms
@@ -59,11 +59,11 @@ def step_episodes(
         _run_group(env, policy, requests[start : start + env.max_batch])
         for start in range(0, len(requests), env.max_batch)
     ]
-    steps = _Steps(*map(np.concatenate, zip(*(group.steps for group in groups), strict=True)))
+    steps = _Steps(*(join_arrays(parts) for parts in zip(*(group.steps for group in groups), strict=True)))
     spec = env.spec
     return EpisodeBatch(
         observations=_on_the_wire(steps.observations, spec),
-        action_masks=np.packbits(steps.action_masks, axis=1) if spec.has_action_masks else None,
+        action_masks=None if steps.action_masks is None else np.packbits(steps.action_masks, axis=1),
         actions=steps.actions.astype(action_dtype(spec.n_actions)),
         behaviour_log_probs=steps.log_probs,
         rewards=steps.rewards,
@@ -82,7 +82,7 @@ class _Steps(NamedTuple):
     """What a rollout gathers, episode after episode; fields as in `EpisodeBatch`, bits not yet packed."""
 
     observations: NDArray[Any]
-    action_masks: NDArray[np.bool_]
+    action_masks: NDArray[np.bool_] | None
     actions: NDArray[np.int64]
     log_probs: NDArray[np.float32]
     rewards: NDArray[np.float32]
@@ -111,75 +111,87 @@ def _run_group(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeReq
 
 
 def _step_together(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeRequest]) -> _Group:
-    """Step B episodes together until all are over; a slot whose episode is over waits for the others."""
+    """Step B episodes together until all are over; a slot whose episode is over waits for the others.
+
+    Steps of environments that wait are waits and little else, so what needs no step is done before and after the loop.
+    """
     spec = env.spec
-    n = len(requests)
-    seeds = np.array([r.seed for r in requests], dtype=np.uint64)
+    n, n_steps = len(requests), max(r.max_steps for r in requests)
     greedy = np.array([r.greedy for r in requests], dtype=np.bool_)
+    uniforms = policy_uniforms(np.array([[r.seed] for r in requests], dtype=np.uint64), np.arange(n_steps)).T.copy()
+    observations = np.empty((n_steps + 1, n, spec.observation_size), np.uint8 if spec.observation_bits else np.float32)
+    masks = np.ones((n_steps if spec.has_action_masks else 1, n, spec.n_actions), dtype=np.bool_)
+    actions = np.zeros((n_steps, n), dtype=np.int64)
+    log_probs = np.zeros((n_steps, n), dtype=np.float32)
+    rewards = np.zeros((n_steps, n), dtype=np.float32)
     running = np.ones(n, dtype=np.bool_)
     lengths = np.zeros(n, dtype=np.int32)
     terminated = np.zeros(n, dtype=np.bool_)
 
     policy_s = 0.0
     started = time.perf_counter()
-    observations = _checked(env.reset(requests), running, spec)
-    final_observations = np.zeros_like(observations)
-    history: list[tuple[NDArray[Any], ...]] = []
-    while running.any():
-        masks = _checked_masks(env, running)
+    observations[0] = _checked("observations", env.reset(requests), observations[0].shape, running)
+    for step in range(n_steps):
+        if spec.has_action_masks:
+            masks[step] = _checked_masks(env.action_masks(), masks[step].shape, running)
         asked = time.perf_counter()
-        actions, log_probs = policy.act(observations, masks, policy_uniforms(seeds, len(history)), greedy)
+        allowed = masks[step if spec.has_action_masks else 0]
+        actions[step], log_probs[step] = policy.act(observations[step], allowed, uniforms[step], greedy)
         policy_s += time.perf_counter() - asked
-        result = env.step(actions)
-        seen = _checked(result.observations, running, spec)
-        history.append((observations, masks, actions, log_probs, _checked_rewards(result.rewards, running)))
-        lengths += running
-        over = running & (result.terminated | result.truncated)
-        final_observations[over] = seen[over]
-        terminated[over] = result.terminated[over]
-        running = running & ~over
-        observations = seen
+        result = env.step(actions[step])
+        observations[step + 1] = _checked("observations", result.observations, observations[0].shape, running)
+        rewards[step] = _checked("rewards", result.rewards, running.shape, running)
+        over = result.terminated | result.truncated
+        if over.any():
+            ends = running & over
+            lengths[ends] = step + 1
+            terminated[ends] = result.terminated[ends]
+            running = running & ~over
+            if not running.any():
+                break
+    if running.any():
+        raise EnvError(int(np.argmax(running)), f"the episode goes on after {n_steps} steps")
     env_s = time.perf_counter() - started - policy_s
 
-    taken = np.arange(len(history))[None, :] < lengths[:, None]
-    seen, masks, actions, log_probs, rewards = (np.stack(c, axis=1)[taken] for c in zip(*history, strict=True))
-    steps = _Steps(seen, masks, actions, log_probs, rewards, lengths, terminated, final_observations)
-    return _Group(steps, env_s, policy_s)
+    slots, steps = np.repeat(np.arange(n), lengths), np.concatenate([np.arange(length) for length in lengths])
+    return _Group(
+        _Steps(
+            observations[steps, slots],
+            masks[steps, slots] if spec.has_action_masks else None,
+            actions[steps, slots],
+            log_probs[steps, slots],
+            rewards[steps, slots],
+            lengths,
+            terminated,
+            observations[lengths, np.arange(n)],
+        ),
+        env_s,
+        policy_s,
+    )
 
 
-def _checked(observations: NDArray[Any], running: NDArray[np.bool_], spec: EnvSpec) -> NDArray[Any]:
-    """A copy of the observations, once their shape and values hold what the spec says."""
-    expected = (len(running), spec.observation_size)
-    if np.shape(observations) != expected:
-        raise EnvError(0, f"observations have shape {np.shape(observations)}, the environment's spec says {expected}")
-    wrong = running & ~np.isfinite(observations).all(axis=1)
-    if wrong.any():
-        raise EnvError(int(np.argmax(wrong)), "the observation holds a number that is not finite")
-    return np.array(observations, dtype=np.uint8 if spec.observation_bits else np.float32)
+def _checked(what: str, values: NDArray[Any], shape: tuple[int, ...], running: NDArray[np.bool_]) -> NDArray[Any]:
+    """The values as they are, once their shape is right and every running slot's numbers are finite."""
+    if np.shape(values) != shape:
+        raise EnvError(0, f"{what} have shape {np.shape(values)}, the environment's spec says {shape}")
+    if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
+        wrong = running & ~finite.reshape(len(running), -1).all(axis=1)
+        if wrong.any():
+            raise EnvError(int(np.argmax(wrong)), f"{what} hold a number that is not finite")
+    return values
 
 
-def _checked_masks(env: BatchedEnv, running: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The action masks, all True where the environment has none, once every running slot has an allowed action."""
-    shape = (len(running), env.spec.n_actions)
-    masks = env.action_masks()
-    if masks is None:
-        return np.ones(shape, dtype=np.bool_)
-    if np.shape(masks) != shape:
-        raise EnvError(0, f"action masks have shape {np.shape(masks)}, the environment's spec says {shape}")
+def _checked_masks(
+    masks: NDArray[np.bool_] | None, shape: tuple[int, ...], running: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """The masks as they are, once every running slot has an allowed action."""
+    if masks is None or np.shape(masks) != shape:
+        found = "are missing" if masks is None else f"have shape {np.shape(masks)}"
+        raise EnvError(0, f"action masks {found}, the environment's spec says {shape}")
     stuck = running & ~masks.any(axis=1)
     if stuck.any():
         raise EnvError(int(np.argmax(stuck)), "no action is allowed")
-    return np.array(masks)
-
-
-def _checked_rewards(rewards: NDArray[np.float32], running: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """A copy of the rewards, once there is one finite number for every running slot."""
-    if np.shape(rewards) != running.shape:
-        raise EnvError(0, f"rewards have shape {np.shape(rewards)}, expected {running.shape}")
-    wrong = running & ~np.isfinite(rewards)
-    if wrong.any():
-        raise EnvError(int(np.argmax(wrong)), "the reward is not finite")
-    return np.array(rewards, dtype=np.float32)
+    return masks
 
 
 def _on_the_wire(observations: NDArray[Any], spec: EnvSpec) -> NDArray[Any]:

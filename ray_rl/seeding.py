@@ -95,17 +95,17 @@ def episode_seeds(run_seed: int, purpose: Purpose, first: int, count: int) -> ND
     return seeds
 
 
-def policy_uniforms(seeds: NDArray[np.uint64], step: int) -> NDArray[np.float64]:
+def policy_uniforms(seeds: NDArray[np.uint64], step: int | NDArray[np.int64]) -> NDArray[np.float64]:
     """The uniform that picks Blue's action, for several episodes at the same step number.
 
     Args:
         seeds: [B] uint64, the episodes' seeds.
-        step: 0-based number of the step within the episode.
+        step: 0-based number of the step within the episode, or several of them that broadcast against the seeds.
 
     Returns:
         [B] float64 in [0, 1). The compiled rollout computes the same number from the same seed and step.
     """
     with np.errstate(over="ignore"):
-        counter = np.uint64(step + 1) * GOLDEN
+        counter = (np.asarray(step).astype(np.uint64) + np.uint64(1)) * GOLDEN
         uniforms: NDArray[np.float64] = unit_interval(mix64(mix64(seeds ^ POLICY_SALT) + counter))
     return uniforms

@@ -43,11 +43,11 @@ class CompareFlags:
     scaling: tuple[int, ...] = ()
     """Numbers of workers, for a scaling curve in place of one number."""
     episodes: int = 100_000
-    """Most episodes of a measurement."""
+    """Most episodes of a measurement; it ends when they run out."""
     seconds: float = 10.0
-    """Aim for the duration of a measurement, in seconds; slow methods run the first of the episodes only."""
+    """Time for which finished episodes are counted, in seconds, once every worker works."""
     updates: int = 1
-    """Times that weights are published in each measurement."""
+    """Times that weights are published while the clock runs."""
     rounds: int = 3
     """Measurements of each method, interleaved."""
     hidden_sizes: tuple[int, ...] = (64, 64)

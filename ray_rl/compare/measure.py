@@ -1,19 +1,28 @@
-"""One method, measured once: start it, let every worker warm up, time its episodes, account for every second."""
+"""One method, measured once: start it, wait until every worker works, then count what it finishes in a time.
+
+Episodes are asked for all at once, and the clock runs while all workers are busy, so that neither the start nor the
+tail counts: what is measured is the pace that a long collection has.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import psutil
 
-from ray_rl.collect.api import ChunkSummary, Collector, PublishCosts
+from ray_rl.collect.api import Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.factory import make_collector
-from ray_rl.config import CollectConfig, EnvConfig
+from ray_rl.config import CollectConfig, EnvConfig, UserError
+from ray_rl.envs.latency_env import LatencyEnv
 from ray_rl.episodes import EpisodeRequest, episode_requests
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.seeding import Purpose
+
+_WARM_EPISODES = 10
+"""Episodes per worker after which a method counts as warm, whichever of its processes brought them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +49,12 @@ class MethodRun:
     """One measurement of one method.
 
     Attributes:
-        n_episodes: Episodes timed.
-        wall_s: Seconds from the first publication to the last chunk.
-        startup_s: Seconds from nothing to the first finished episode of every worker.
+        n_episodes: Episodes that were finished while the clock ran.
+        wall_s: Seconds that it ran.
+        startup_s: Seconds from nothing to the first finished episodes of every worker.
         pss_bytes: Proportional set size of this process and all that it started.
-        episode_s: Mean seconds that one episode takes a worker that never waits.
+        ideal_episode_s: Mean seconds that these episodes take where nothing is waited for but the environment; None
+            where only the measurement of a single worker tells.
         shares: Where the time went.
         weights_bytes_per_update: Bytes of weights that the driver serialised for one update.
         episode_bytes: Bytes of one episode's data.
@@ -56,7 +66,7 @@ class MethodRun:
     wall_s: float
     startup_s: float
     pss_bytes: int
-    episode_s: float
+    ideal_episode_s: float | None
     shares: TimeShares
     weights_bytes_per_update: float
     episode_bytes: float
@@ -82,40 +92,66 @@ def measure_method(
 ) -> MethodRun:
     """Measure one method once.
 
-    A short pilot tells how many of the episodes fit the time; slow methods run the first of them only.
-
     Args:
         collect: The method and its workers.
         env: What the episodes run in.
         weights: What acts in them.
         n_workers: Workers that the method uses (1 for the sequential one).
-        n_episodes: Most episodes to time, all updates together.
-        seconds: Aim for the duration of the measurement.
+        n_episodes: Most episodes to run.
+        seconds: Time to count for, in seconds; shorter when the episodes run out.
         n_updates: Number of times that weights are published meanwhile.
-        seed: Decides the episodes; every method gets the same ones.
+        seed: Decides the episodes; every method gets the same ones, in the same order.
     """
+    requests = episode_requests(
+        seed, 0, n_episodes, red_agent=env.red_agent, max_steps=env.episode_steps, purpose=Purpose.BENCH
+    )
     started = time.perf_counter()
     with make_collector(collect, env) as collector:
         collector.publish(weights, 0)
-        _drain(collector, _requests(env, seed, 0, n_workers))
-        startup_s = time.perf_counter() - started
-        pilot = time.perf_counter()
-        _drain(collector, _requests(env, seed, n_workers, 2 * n_workers))
-        affordable = 2 * n_workers * seconds / (time.perf_counter() - pilot)
-        n_episodes = min(n_episodes, max(2 * n_workers, round(affordable / n_workers) * n_workers))
-        pss_bytes = tree_pss_bytes()
-        costs_before = collector.publish_costs
-        per_update = -(-n_episodes // n_updates)
-        summaries: list[ChunkSummary] = []
+        collector.submit(requests)
+        chunks = collector.completed()
+        _wait_until_all_work(chunks, n_workers)
         clock = time.perf_counter()
-        for update in range(n_updates):
-            first = update * per_update
-            count = min(per_update, n_episodes - first)
-            collector.publish(weights, update + 1)
-            summaries += _drain(collector, _requests(env, seed, 3 * n_workers + first, count))
-        wall_s = time.perf_counter() - clock
+        before = collector.publish_costs
+        summaries: list[ChunkSummary] = []
+        wall_s, published = 0.0, 0
+        for chunk in chunks:
+            wall_s = time.perf_counter() - clock
+            summaries.append(chunk.summary)
+            if published < n_updates and wall_s >= published * seconds / n_updates:
+                published += 1
+                collector.publish(weights, published)
+            if wall_s >= seconds:
+                break
+        if not summaries:
+            raise UserError(f"{n_episodes} episodes are over before {n_workers} workers have warmed up: ask for more")
         costs = collector.publish_costs
-    return _account(summaries, wall_s, startup_s, pss_bytes, n_workers, costs_before, costs)
+        pss_bytes = tree_pss_bytes()
+    ideal_s = _ideal_episode_s(env, requests, summaries)
+    return _account(summaries, wall_s, clock - started, pss_bytes, n_workers, ideal_s, before, costs)
+
+
+def _wait_until_all_work(chunks: Iterator[Chunk], n_workers: int) -> None:
+    """Take chunks until every worker has brought one, or so many came that the rest of them is not needed."""
+    seen: set[tuple[str, int]] = set()
+    n_episodes = 0
+    for chunk in chunks:
+        summary = chunk.summary
+        seen.add((summary.node, summary.pid))
+        n_episodes += len(summary.indices)
+        if len(seen) == n_workers or summary.n_together == n_workers or n_episodes >= _WARM_EPISODES * n_workers:
+            return
+
+
+def _ideal_episode_s(
+    env: EnvConfig, requests: Sequence[EpisodeRequest], summaries: Sequence[ChunkSummary]
+) -> float | None:
+    """Mean of the finished episodes' own waits, where waiting is all that they do."""
+    if env.env != "latency":
+        return None
+    latency = LatencyEnv(env.latency_mean_s, env.latency_max_s)
+    indices = np.concatenate([s.indices for s in summaries]).tolist()
+    return float(np.mean([latency.waits_s(requests[index]).sum() for index in indices]))
 
 
 def _account(
@@ -124,6 +160,7 @@ def _account(
     startup_s: float,
     pss_bytes: int,
     n_workers: int,
+    ideal_episode_s: float | None,
     before: PublishCosts,
     after: PublishCosts,
 ) -> MethodRun:
@@ -137,39 +174,26 @@ def _account(
     stepping_s = rollout_s - policy_s - barrier_s
     weights_s = (after.publish_s - before.publish_s) * n_workers
     known_s = stepping_s + policy_s + barrier_s + weights_s
-    shares = TimeShares(
-        stepping=stepping_s / busy_s,
-        inference=policy_s / busy_s,
-        barriers=barrier_s / busy_s,
-        weights=weights_s / busy_s,
-        rest=max(0.0, 1.0 - known_s / busy_s),
-    )
     n_steps = sum(int(s.lengths.sum()) for s in summaries)
     n_rounds = sum(int(s.lengths.sum()) / n for s, n in zip(summaries, together, strict=True))
-    mean_step_s = stepping_s / n_steps if barrier_s else 0.0
     return MethodRun(
         n_episodes=n_episodes,
         wall_s=wall_s,
         startup_s=startup_s,
         pss_bytes=pss_bytes,
-        episode_s=(stepping_s + policy_s / max(together)) / n_episodes,
-        shares=shares,
+        ideal_episode_s=ideal_episode_s,
+        shares=TimeShares(
+            stepping=stepping_s / busy_s,
+            inference=policy_s / busy_s,
+            barriers=barrier_s / busy_s,
+            weights=weights_s / busy_s,
+            rest=max(0.0, 1.0 - known_s / busy_s),
+        ),
         weights_bytes_per_update=(after.serialised_bytes - before.serialised_bytes) / n_published,
         episode_bytes=sum(s.n_bytes for s in summaries) / n_episodes,
-        mean_step_s=mean_step_s,
+        mean_step_s=stepping_s / n_steps if barrier_s else 0.0,
         slowest_step_s=(rollout_s - policy_s) / max(together) / n_rounds if barrier_s else 0.0,
     )
-
-
-def _requests(env: EnvConfig, seed: int, first: int, count: int) -> list[EpisodeRequest]:
-    return episode_requests(
-        seed, first, count, red_agent=env.red_agent, max_steps=env.episode_steps, purpose=Purpose.BENCH
-    )
-
-
-def _drain(collector: Collector, requests: list[EpisodeRequest]) -> list[ChunkSummary]:
-    collector.submit(requests)
-    return [chunk.summary for chunk in collector.completed()]
 
 
 def tree_pss_bytes() -> int:

@@ -62,7 +62,7 @@ def figures(comparison: Comparison) -> Rows:
                 _spread(speed) + (f" (then failed: {result.failure})" if result.failure else ""),
                 _duration(TABLE_EPISODES / speed.median),
                 speed_up,
-                f"{result.efficiency:.1%}",
+                _share(comparison.efficiency(result)),
                 f"{result.median(lambda run: run.pss_bytes) / 2**30:.2f} GiB",
                 f"{result.median(lambda run: run.startup_s):.1f} s",
                 f"{result.median(lambda run: run.weights_bytes_per_update) / 1000:,.0f} kB",
@@ -95,7 +95,9 @@ def scaling(comparison: Comparison) -> Rows:
         if method == "sequential" or not by_count:
             continue
         cells = [
-            f"{by_count[n].episodes_per_s.median:.1f} ({by_count[n].efficiency:.0%})" if n in by_count else _NOTHING
+            f"{by_count[n].episodes_per_s.median:.1f} ({_share(comparison.efficiency(by_count[n]))})"
+            if n in by_count
+            else _NOTHING
             for n in counts
         ]
         rows.append([method, *cells, str(recommended_workers(list(by_count.values())))])
@@ -154,6 +156,10 @@ def _spread(figure: Spread) -> str:
     if len(figure.values) == 1:
         return f"{figure.median:.1f}"
     return f"{figure.median:.1f} ({figure.low:.1f}-{figure.high:.1f})"
+
+
+def _share(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.1%}"
 
 
 def _duration(seconds: float) -> str:

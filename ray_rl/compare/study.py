@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import psutil
@@ -43,7 +43,7 @@ class Study:
         env: What the episodes run in.
         n_workers: Worker counts; more than one makes a scaling curve.
         n_episodes: Most episodes of a measurement.
-        seconds: Aim for the duration of a measurement; slow methods run the first of the episodes only.
+        seconds: Time for which finished episodes are counted.
         n_updates: Publications of weights per measurement.
         rounds: Measurements of each method, interleaved.
         hidden_sizes: Units of the hidden layers of the policy that acts.
@@ -87,11 +87,6 @@ class MethodResult:
         return statistics.median(figure(run) for run in self.runs)
 
     @property
-    def efficiency(self) -> float:
-        """Share of what as many workers would reach that never wait, for each other or for anything."""
-        return self.median(lambda run: run.episodes_per_s * run.episode_s / self.n_workers)
-
-    @property
     def shares(self) -> TimeShares:
         """Medians over the rounds."""
         names = TimeShares.__dataclass_fields__
@@ -116,11 +111,27 @@ class Comparison:
     weights_bytes: int
     results: tuple[MethodResult, ...]
 
+    def efficiency(self, result: MethodResult) -> float | None:
+        """Share of the pace of as many workers that wait for nothing but their environments.
+
+        Where the environment knows how long its episodes take, that is the ideal; else it is the pace of the
+        sequential method, times the workers. None when the sequential method was not measured.
+        """
+        ideals = [run.ideal_episode_s for run in result.runs]
+        if all(ideal_s is not None for ideal_s in ideals):
+            return statistics.median(
+                run.episodes_per_s * (run.ideal_episode_s or 0.0) / result.n_workers for run in result.runs
+            )
+        alone = next((r for r in self.results if r.method == "sequential" and r.runs), None)
+        if alone is None:
+            return None
+        return result.episodes_per_s.median / alone.episodes_per_s.median / result.n_workers
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
             "machine": self.machine.to_json(),
-            "study": asdict(replace(self.study, env=self.study.env)) | {"env": self.study.env.model_dump(mode="json")},
+            "study": asdict(self.study) | {"env": self.study.env.model_dump(mode="json")},
             "environment": self.environment,
             "weights_bytes": self.weights_bytes,
             "results": [
@@ -128,6 +139,7 @@ class Comparison:
                     "method": result.method,
                     "n_workers": result.n_workers,
                     "failure": result.failure,
+                    "efficiency": self.efficiency(result) if result.runs else None,
                     "runs": [asdict(run) | {"episodes_per_s": run.episodes_per_s} for run in result.runs],
                 }
                 for result in self.results

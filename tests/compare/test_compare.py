@@ -1,0 +1,172 @@
+"""Comparing the methods: figures that add up, rows that fail alone, advice that follows from the figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ray_rl.bench.machine import this_machine
+from ray_rl.cli import main
+from ray_rl.compare import study as study_module
+from ray_rl.compare.measure import MethodRun, TimeShares, measure_method
+from ray_rl.compare.report import advice, figures, scaling, shares, to_markdown
+from ray_rl.compare.study import Comparison, MethodResult, Study, check_memory, compare, recommended_workers
+from ray_rl.config import CollectConfig, CollectorName, EnvConfig, UserError
+from ray_rl.policy.random_weights import random_weights
+
+LATENCY = EnvConfig(env="latency", latency_mean_s=0.002, latency_max_s=0.008, episode_steps=20)
+
+
+def run_of(episodes_per_s: float, **changes: object) -> MethodRun:
+    run = MethodRun(
+        n_episodes=100,
+        wall_s=100 / episodes_per_s,
+        startup_s=1.0,
+        pss_bytes=2**30,
+        ideal_episode_s=None,
+        shares=TimeShares(0.5, 0.2, 0.1, 0.05, 0.15),
+        weights_bytes_per_update=1000.0,
+        episode_bytes=10.0,
+        mean_step_s=0.0,
+        slowest_step_s=0.0,
+    )
+    return replace(run, **changes)  # type: ignore[arg-type]
+
+
+def comparison_of(*results: tuple[CollectorName, int, tuple[float, ...]], env: EnvConfig | None = None) -> Comparison:
+    made = tuple(MethodResult(method, n, tuple(map(run_of, speeds))) for method, n, speeds in results)
+    counts = tuple(sorted({n for method, n, _ in results if method != "sequential"}))
+    study = Study(tuple(dict.fromkeys(m for m, _, _ in results)), env or EnvConfig(), counts, 1000)
+    return Comparison(this_machine(), study, "some environment", 1000, made)
+
+
+@pytest.mark.parametrize("method", ["sequential", "synchronous", "executor"])
+def test_a_measurement_accounts_for_all_of_its_time(method: CollectorName) -> None:
+    n_workers = 1 if method == "sequential" else 3
+    run = measure_method(
+        CollectConfig(collector=method, n_workers=n_workers),
+        LATENCY,
+        random_weights(52, (8,), 145),
+        n_workers=n_workers,
+        n_episodes=120,
+        seconds=30.0,
+        n_updates=2,
+        seed=0,
+    )
+    s = run.shares
+    assert s.stepping + s.inference + s.barriers + s.weights + s.rest == pytest.approx(1.0, abs=0.02)
+    assert run.ideal_episode_s == pytest.approx(20 * 0.002, rel=0.15)
+    assert run.episodes_per_s * run.ideal_episode_s <= n_workers
+    assert (s.barriers > 0) == (method == "synchronous")
+    assert (run.slowest_step_s > run.mean_step_s) == (method == "synchronous")
+
+
+@pytest.mark.parametrize("hidden_sizes", [(8,), (64, 64)])
+def test_bytes_of_weights_grow_with_the_policy_and_not_with_workers_or_episodes(hidden_sizes: tuple[int, ...]) -> None:
+    weights = random_weights(52, hidden_sizes, 145)
+    for n_workers, n_episodes in ((1, 30), (3, 90)):
+        run = measure_method(
+            CollectConfig(collector="executor", n_workers=n_workers),
+            LATENCY,
+            weights,
+            n_workers=n_workers,
+            n_episodes=n_episodes,
+            seconds=30.0,
+            n_updates=1,
+            seed=0,
+        )
+        assert run.weights_bytes_per_update == weights.n_bytes
+
+
+def test_efficiency_is_against_the_sequential_pace_or_the_environments_own() -> None:
+    comparison = comparison_of(("sequential", 1, (10.0, 12.0, 11.0)), ("executor", 4, (22.0, 33.0, 44.0)))
+    assert comparison.efficiency(comparison.results[1]) == pytest.approx(33 / 11 / 4)
+    own = MethodResult("ray-tasks", 4, (run_of(30.0, ideal_episode_s=0.1),))
+    assert comparison.efficiency(own) == pytest.approx(30 * 0.1 / 4)
+    alone = comparison_of(("executor", 4, (22.0,)))
+    assert alone.efficiency(alone.results[0]) is None
+
+
+def test_the_tables_show_medians_spread_and_speed_up() -> None:
+    comparison = comparison_of(("sequential", 1, (10.0, 12.0, 11.0)), ("ray-tasks", 4, (22.0, 33.0, 44.0)))
+    row = dict(zip(figures(comparison)[0], figures(comparison)[2], strict=True))
+    assert row["episodes/s"] == "33.0 (22.0-44.0)"
+    assert row["speed-up"] == "3.00×"
+    assert row["efficiency"] == "75.0%"
+    assert row["100,000 episodes"] == "50.5 min"
+    assert row["memory"] == "1.00 GiB"
+    assert "published" not in row
+    assert shares(comparison)[1][2:7] == ["50.0%", "20.0%", "10.0%", "5.0%", "15.0%"]
+    text = to_markdown(comparison)
+    assert "| ray-tasks | 4 | 33.0 (22.0-44.0) |" in text
+    assert "python" in text
+
+
+def test_the_published_figures_stand_beside_100_waiting_workers() -> None:
+    comparison = comparison_of(("executor", 100, (70.0,)), ("ray-tasks", 100, (72.0,)), env=LATENCY)
+    rows = [dict(zip(figures(comparison)[0], row, strict=True)) for row in figures(comparison)[1:]]
+    assert rows[0]["published"].startswith("74.3")
+    assert rows[1]["published"] == "–"
+
+
+def test_advice_follows_the_figures() -> None:
+    slow_ray = comparison_of(("executor", 2, (20.0,)), ("ray-tasks", 2, (10.0,)))
+    fast_ray = comparison_of(("executor", 2, (10.0,)), ("ray-tasks", 2, (20.0,)))
+    assert dict((row[0], row[1]) for row in advice(slow_ray))["the most episodes on one machine"].startswith("executor")
+    assert dict((row[0], row[1]) for row in advice(fast_ray))["the most episodes on one machine"].startswith("ray-task")
+    assert dict((row[0], row[1]) for row in advice(slow_ray))["to add machines later"].startswith("ray-tasks")
+
+
+def test_the_recommended_number_of_workers_is_the_smallest_that_nearly_reaches_the_best() -> None:
+    comparison = comparison_of(
+        ("executor", 1, (10.0,)), ("executor", 2, (19.5,)), ("executor", 4, (20.0,)), ("executor", 8, (19.0,))
+    )
+    assert recommended_workers(comparison.results) == 2
+    assert scaling(comparison)[1][0] == "executor"
+    assert scaling(comparison)[1][-1] == "2"
+
+
+def test_a_method_that_fails_keeps_its_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = study_module._measure
+
+    def fail_for_executor(study: Study, method: CollectorName, *rest: object) -> MethodRun:
+        if method == "executor":
+            raise OSError("no space left in /dev/shm")
+        return measured(study, method, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(study_module, "_measure", fail_for_executor)
+    comparison = compare(Study(("executor", "sequential"), LATENCY, (1,), 30, seconds=0.2, rounds=2))
+    by_method = {result.method: result for result in comparison.results}
+    assert by_method["executor"].failure == "OSError: no space left in /dev/shm"
+    assert len(by_method["sequential"].runs) == 2
+    assert any("not run: OSError: no space left in /dev/shm" in row for row in figures(comparison))
+
+
+def test_more_workers_than_memory_are_refused_with_the_estimate() -> None:
+    with pytest.raises(UserError, match=r"1000000 workers need about .* GiB, .* use --n-workers \d+ or fewer"):
+        check_memory(Study(("executor",), LATENCY, (1_000_000,), 10))
+
+
+def test_the_command_writes_every_file_that_it_was_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {name: tmp_path / f"comparison.{name}" for name in ("json", "markdown", "plot")}
+    files["plot"] = tmp_path / "comparison.png"
+    words = ["compare", "--methods", "sequential", "executor", "--scaling", "1", "2", "--rounds", "2"]
+    words += ["--episodes", "4000", "--seconds", "0.3"]
+    words += [word for name, path in files.items() for word in (f"--{name}", str(path))]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "recommended" in shown
+    saved = json.loads(files["json"].read_text(encoding="utf-8"))
+    assert {(r["method"], r["n_workers"]) for r in saved["results"]} == {
+        ("sequential", 1),
+        ("executor", 1),
+        ("executor", 2),
+    }
+    assert all(len(r["runs"]) == 2 for r in saved["results"])
+    assert files["markdown"].read_text(encoding="utf-8").count("| executor |") >= 2
+    assert files["plot"].read_bytes().startswith(b"\x89PNG")
