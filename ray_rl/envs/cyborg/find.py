@@ -116,3 +116,28 @@ def _load(folder: Path) -> Upstream:
     finally:
         sys.path.remove(str(folder.parent))
     return Upstream(folder, folder / _SCENARIO, modules[0].CybORG, modules[1], modules[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """What a job on a cluster takes along so that its workers find CybORG.
+
+    Attributes:
+        package: Folder of the package, for ``py_modules`` of Ray's runtime environment.
+        env_vars: Environment variables of the workers.
+    """
+
+    package: Path
+    env_vars: dict[str, str]
+
+
+def shipment(path: str | None) -> Shipment:
+    """Say what has to travel to workers that do not see this machine's folders.
+
+    Args:
+        path: As for `package_folder`.
+
+    Raises:
+        UserError: When it is missing.
+    """
+    return Shipment(package_folder(path), {} if path is None else {SHIPPED: path})

@@ -49,12 +49,19 @@ def identify(game: Game, upstream: Upstream) -> str:
     Raises:
         UserError: When it is neither.
     """
-    if reason := _modified(game):
+    try:
+        reason = _modified(game)
+        keeps_ports, haraka_works = (False, True) if reason else _probe(game, upstream.actions)
+    except Exception as error:
+        raise UserError(
+            f"the CybORG in {upstream.folder} cannot play: {type(error).__name__}: {error}. Use a clean checkout of "
+            "cage-challenge-2"
+        ) from error
+    if reason:
         raise UserError(
             f"the CybORG in {upstream.folder} does not play CAGE-2 as published: {reason}. Use a clean checkout of "
             "cage-challenge-2"
         )
-    keeps_ports, haraka_works = _probe(game, upstream.actions)
     if keeps_ports == haraka_works:
         raise UserError(
             f"the CybORG in {upstream.folder} is neither rule set: port scans {'add up' if keeps_ports else 'replace'} "

@@ -22,7 +22,7 @@ from ray_rl.seeding import Purpose, episode_seeds
 _CHUNK = 20
 """Episodes recorded before they are replayed."""
 _SLEEPING_RED = RED_NAMES[2]
-_SLEEPING_RED_SHARE = 0.1
+_SLEEPING_RED_SHARE = 0.2
 """Nothing much can happen while Red sleeps: these pairs get this share of the episodes of others."""
 
 
@@ -66,7 +66,7 @@ def play_side_by_side(
         game: The CybORG.
         rules: Its rule set.
         policies: Blue's policies by name.
-        n_episodes: Episodes in all; pairs with a sleeping Red get a tenth of what the others get.
+        n_episodes: Episodes in all; pairs with a sleeping Red get a fifth of what the others get.
         seed: Decides all episodes.
         n_steps: Steps per episode.
         save_to: Folder for the recordings, or None to keep none.
