@@ -15,6 +15,9 @@ from ray_rl.episodes import EpisodeBatch, EpisodeRequest
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.seeding import Purpose
 
+NOT_PUBLISHED = "publish weights before episodes are submitted"
+"""What `Collector.submit` says when there is nothing to act with."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkSummary:
@@ -90,8 +93,8 @@ class PublishCosts:
 class Collector(Protocol):
     """Runs requested episodes with the published weights and hands chunks over as they finish.
 
-    An episode that cannot be run raises `ray_rl.episodes.EpisodeError` out of `completed`; the collector can then
-    still be closed, and what had finished before is not lost.
+    An episode that cannot be run raises `ray_rl.episodes.EpisodeError` out of `completed`, and its chunk is dropped;
+    the next `completed` goes on with all others, so that neither what had finished nor what waits is lost.
     """
 
     @property
@@ -104,7 +107,11 @@ class Collector(Protocol):
         ...
 
     def submit(self, requests: Sequence[EpisodeRequest]) -> None:
-        """Queue episodes, all of one purpose; returns at once."""
+        """Queue episodes, all of one purpose; returns at once.
+
+        Raises:
+            ValueError: Before the first `publish`; nothing is queued then.
+        """
         ...
 
     def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:

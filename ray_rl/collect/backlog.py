@@ -47,6 +47,10 @@ class Backlog:
         """Whether anything waits."""
         return bool(self._submissions)
 
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._submissions.clear()
+
     def take(self) -> list[EpisodeRequest]:
         """Take the next chunk; something must be waiting."""
         submission = self._submissions[0]

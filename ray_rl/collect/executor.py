@@ -9,10 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.shared_memory import SharedMemory
 from types import TracebackType
@@ -21,7 +22,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_rl.collect.api import Chunk, ChunkSummary, PublishCosts
+from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Watchdog
 from ray_rl.collect.worker import run_chunk
 from ray_rl.config import EnvConfig
@@ -29,8 +30,25 @@ from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
 from ray_rl.policy.inference import PolicyWeights
 
 _CHUNKS_PER_WORKER = 2
-_REBUILDS = 3
-"""Times that the pool is built anew after a process died, before its episodes are given up."""
+_RETRIES = 3
+"""Times that a chunk runs again because a process died, before it is given up."""
+_END_S = 5.0
+"""How long a process may take to end when it is asked to, in seconds; then it is killed."""
+
+
+@dataclass
+class _Run:
+    """A chunk in the pool.
+
+    Attributes:
+        requests: Its episodes.
+        weights: What acts in them.
+        n_deaths: Times that a process died while it was in the pool.
+    """
+
+    requests: list[EpisodeRequest]
+    weights: _SharedWeights
+    n_deaths: int = 0
 
 
 class ExecutorCollector:
@@ -49,25 +67,26 @@ class ExecutorCollector:
         self._backlog = Backlog(n_workers, episodes_per_chunk)
         self._watchdog = Watchdog(watchdog_s)
         self._pool = _make_pool(n_workers)
-        self._rebuilds_left = _REBUILDS
-        self._running: dict[Future[tuple[ChunkSummary, EpisodeBatch]], tuple[list[EpisodeRequest], int]] = {}
+        self._again: deque[_Run] = deque()
+        self._running: dict[Future[tuple[ChunkSummary, EpisodeBatch]], _Run] = {}
         self._finished: deque[Chunk] = deque()
-        self._weights: dict[int, _SharedWeights] = {}
-        self._policy_version = -1
+        self._weights: _SharedWeights | None = None
+        self._outdated: list[_SharedWeights] = []
         self.publish_costs = PublishCosts()
 
     def publish(self, weights: PolicyWeights, policy_version: int) -> None:
-        """Write weights to shared memory, once; those that nobody needs any more are freed."""
+        """Write weights to shared memory, once; those that no chunk needs any more are freed."""
         started = time.perf_counter()
-        if policy_version in self._weights:
-            self._weights.pop(policy_version).free()
-        self._weights[policy_version] = _SharedWeights(weights)
-        self._policy_version = policy_version
-        self._free_unused_weights()
+        if self._weights is not None:
+            self._outdated.append(self._weights)
+        self._weights = _SharedWeights(weights, policy_version)
+        self._free_outdated()
         self.publish_costs = self.publish_costs.plus(weights.n_bytes, time.perf_counter() - started)
 
     def submit(self, requests: Sequence[EpisodeRequest]) -> None:
         """Queue episodes and give every process its share."""
+        if self._weights is None:
+            raise ValueError(NOT_PUBLISHED)
         self._backlog.add(requests)
         if not self._running:
             self._watchdog.heard()
@@ -76,80 +95,98 @@ class ExecutorCollector:
     def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
         """Yield chunks as they finish."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._start_chunks()
         while self._finished or self._running:
             if not self._finished:
                 done, _ = wait(self._running, self._watchdog.wait_s(deadline), FIRST_COMPLETED)
+                if not done:
+                    self._watchdog.check([run.requests for run in self._running.values()])
                 self._take_in(done)
             while self._finished:
                 yield self._finished.popleft()
             if deadline is not None and time.monotonic() >= deadline:
                 return
-            self._watchdog.check([requests for requests, _ in self._running.values()])
 
     def _start_chunks(self) -> None:
-        if self._backlog and not self._weights:
-            raise ValueError("publish weights before episodes can run")
-        while self._backlog and len(self._running) < _CHUNKS_PER_WORKER * self._n_workers:
-            self._start(self._backlog.take(), self._policy_version)
+        """Fill the pool, first with what has to run again."""
+        while (self._again or self._backlog) and len(self._running) < _CHUNKS_PER_WORKER * self._n_workers:
+            run = self._again.popleft() if self._again else self._next_run()
+            try:
+                future = self._pool.submit(_run_chunk, self._env, *run.weights.place, run.requests)
+            except BrokenProcessPool:  # a process died since we last looked
+                failure = self._rebuild()
+                self._again.append(run)
+                if failure is not None:
+                    raise failure from None
+            else:
+                self._running[future] = run
 
-    def _start(self, requests: list[EpisodeRequest], version: int) -> None:
-        shared = self._weights[version]
-        future = self._pool.submit(
-            _run_chunk, self._env, shared.name, shared.n_sizes, shared.n_values, requests, version
-        )
-        self._running[future] = (requests, version)
+    def _next_run(self) -> _Run:
+        assert self._weights is not None
+        return _Run(self._backlog.take(), self._weights)
 
     def _take_in(self, done: set[Future[tuple[ChunkSummary, EpisodeBatch]]]) -> None:
-        """Keep what succeeded, run again what died with its process, then raise the first failure."""
+        """Keep what succeeded, go on with what waits or died with its process, then raise the first failure."""
         failure: Exception | None = None
-        lost: list[tuple[list[EpisodeRequest], int]] = []
+        broken = False
         for future in done:
-            requests, version = self._running.pop(future)
             error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                broken = True
+                continue
+            del self._running[future]
             if error is None:
                 summary, batch = future.result()
                 self._backlog.learn_from(summary)
                 self._finished.append(Chunk(summary, batch))
-            elif isinstance(error, BrokenProcessPool):
-                lost.append((requests, version))
             elif isinstance(error, Exception):
                 failure = failure or error
             else:
                 raise error
-        if lost:
-            self._rebuild(lost)
-        if failure is not None:
-            raise failure
+        if broken:
+            failure = failure or self._rebuild()
         if done:
             self._watchdog.heard()
             self._start_chunks()
+        if failure is not None:
+            raise failure
 
-    def _rebuild(self, lost: list[tuple[list[EpisodeRequest], int]]) -> None:
-        """A dead process breaks the whole pool: build another and run everything again that was in it."""
-        lost = [*lost, *self._running.values()]
-        self._running.clear()
+    def _rebuild(self) -> EpisodeError | None:
+        """Build another pool, because a dead process breaks the whole of it; what was in it will run again.
+
+        Returns:
+            What to raise for a chunk that is given up.
+        """
         _end_pool(self._pool)
-        if self._rebuilds_left == 0:
-            raise EpisodeError(
-                lost[0][0][0], f"worker processes died {_REBUILDS + 1} times while its chunk was running"
-            )
-        self._rebuilds_left -= 1
         self._pool = _make_pool(self._n_workers)
-        for requests, version in lost:
-            self._start(requests, version)
+        given_up: list[_Run] = []
+        for run in self._running.values():
+            run.n_deaths += 1
+            (self._again if run.n_deaths <= _RETRIES else given_up).append(run)
+        self._running.clear()
+        if not given_up:
+            return None
+        n_episodes = sum(len(run.requests) for run in given_up)
+        cause = f"worker processes died {_RETRIES + 1} times while it ran ({n_episodes} episodes are given up)"
+        return EpisodeError(given_up[0].requests[0], cause)
 
-    def _free_unused_weights(self) -> None:
-        needed = Counter(version for _, version in self._running.values())
-        for version in [v for v in self._weights if v != self._policy_version and not needed[v]]:
-            self._weights.pop(version).free()
+    def _free_outdated(self) -> None:
+        needed = {run.weights.name for run in (*self._running.values(), *self._again)}
+        for weights in [w for w in self._outdated if w.name not in needed]:
+            self._outdated.remove(weights)
+            weights.free()
 
     def close(self) -> None:
         """End all processes, whatever they are doing, and free the shared memory."""
         self._running.clear()
+        self._again.clear()
         self._finished.clear()
+        self._backlog.clear()
         _end_pool(self._pool)
-        while self._weights:
-            self._weights.popitem()[1].free()
+        for weights in (*self._outdated, *([self._weights] if self._weights else [])):
+            weights.free()
+        self._outdated.clear()
+        self._weights = None
 
     def __enter__(self) -> Self:
         """Return the collector itself."""
@@ -163,13 +200,19 @@ class ExecutorCollector:
 
 
 class _SharedWeights:
-    """Weights in a block of shared memory: the sizes, then the values."""
+    """Weights in a block of shared memory: the sizes, then the values.
 
-    def __init__(self, weights: PolicyWeights) -> None:
-        self.n_sizes, self.n_values = len(weights.sizes), len(weights.values)
+    Attributes:
+        name: Of the block.
+        place: Its name, the numbers of sizes and values in it, and the policy version: what a process must know.
+    """
+
+    def __init__(self, weights: PolicyWeights, policy_version: int) -> None:
+        n_sizes, n_values = len(weights.sizes), len(weights.values)
         self._block = SharedMemory(create=True, size=weights.sizes.nbytes + weights.values.nbytes)
         self.name = self._block.name
-        sizes, values = _views(self._block, self.n_sizes, self.n_values)
+        self.place = (self.name, n_sizes, n_values, policy_version)
+        sizes, values = _views(self._block, n_sizes, n_values)
         sizes[:], values[:] = weights.sizes, weights.values
 
     def free(self) -> None:
@@ -192,6 +235,8 @@ def _end_pool(pool: ProcessPoolExecutor) -> None:
     for process in processes:
         process.terminate()
     for process in processes:
+        process.join(_END_S)
+        process.kill()
         process.join()
 
 
@@ -201,7 +246,7 @@ def _ignore_interrupts() -> None:
 
 
 def _run_chunk(
-    env: EnvConfig, name: str, n_sizes: int, n_values: int, requests: Sequence[EpisodeRequest], policy_version: int
+    env: EnvConfig, name: str, n_sizes: int, n_values: int, policy_version: int, requests: Sequence[EpisodeRequest]
 ) -> tuple[ChunkSummary, EpisodeBatch]:
     return run_chunk(env, _copy_weights(name, n_sizes, n_values), requests, policy_version)
 

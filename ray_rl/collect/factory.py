@@ -31,11 +31,26 @@ def make_collector(collect: CollectConfig, env: EnvConfig) -> Iterator[Collector
     if collect.collector.startswith("ray"):
         from ray_rl.ray_runtime import connection
 
-        with connection(collect.address, collect.n_workers or default_n_workers()), _on_ray(collect, env) as collector:
+        py_modules, env_vars = _luggage(collect, env)
+        n_workers = collect.n_workers or default_n_workers()
+        with (
+            connection(collect.address, n_workers, py_modules=py_modules, env_vars=env_vars),
+            _on_ray(collect, env) as collector,
+        ):
             yield collector
     else:
         with _in_processes(collect, env) as collector:
             yield collector
+
+
+def _luggage(collect: CollectConfig, env: EnvConfig) -> tuple[list[str], dict[str, str]]:
+    """Packages and environment variables that the workers of a cluster need for an environment: CybORG's."""
+    if collect.address is None or env.env != "cyborg":
+        return [], {}
+    from ray_rl.envs.cyborg.find import shipment
+
+    sent = shipment(env.cyborg_path)
+    return [str(sent.package)], sent.env_vars
 
 
 def _on_ray(collect: CollectConfig, env: EnvConfig) -> Collector:

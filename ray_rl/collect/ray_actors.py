@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 
 import ray
 
-from ray_rl.collect.api import Chunk, ChunkSummary, PublishCosts
+from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Watchdog
 from ray_rl.collect.ray_tasks import get_summaries, name_episode
 from ray_rl.collect.worker import run_chunk
@@ -68,6 +68,8 @@ class RayActorsCollector:
 
     def submit(self, requests: Sequence[EpisodeRequest]) -> None:
         """Queue episodes and give every idle actor its share."""
+        if self._weights_ref is None:
+            raise ValueError(NOT_PUBLISHED)
         self._backlog.add(requests)
         if not self._running:
             self._watchdog.heard()
@@ -78,16 +80,16 @@ class RayActorsCollector:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self._finished or self._running:
             if not self._finished:
-                self._take_in(wait_some(list(self._running), self._watchdog.wait_s(deadline)))
+                done = wait_some(list(self._running), self._watchdog.wait_s(deadline))
+                if not done:
+                    self._watchdog.check([requests for requests, _, _ in self._running.values()])
+                self._take_in(done)
             while self._finished:
                 yield self._finished.popleft()
             if deadline is not None and time.monotonic() >= deadline:
                 return
-            self._watchdog.check([requests for requests, _, _ in self._running.values()])
 
     def _call_actors(self) -> None:
-        if self._backlog and self._weights_ref is None:
-            raise ValueError("publish weights before episodes can run")
         while self._backlog and self._idle:
             actor = self._idle.popleft()
             requests = self._backlog.take()
@@ -95,7 +97,7 @@ class RayActorsCollector:
             self._running[summary] = (requests, batch, actor)
 
     def _take_in(self, done: list[ray.ObjectRef[Any]]) -> None:
-        """Keep what succeeded, then raise the first failure."""
+        """Keep what succeeded, go on with what waits, then raise the first failure."""
         failure: Exception | None = None
         for summary_ref, summary in zip(done, get_summaries(done), strict=True):
             requests, batch_ref, actor = self._running.pop(summary_ref)
@@ -105,11 +107,11 @@ class RayActorsCollector:
             else:
                 self._backlog.learn_from(summary)
                 self._finished.append(Chunk(summary, batch_ref))
-        if failure is not None:
-            raise failure
         if done:
             self._watchdog.heard()
             self._call_actors()
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Kill the actors and forget the weights."""
@@ -119,6 +121,7 @@ class RayActorsCollector:
         self._idle.clear()
         self._running.clear()
         self._finished.clear()
+        self._backlog.clear()
         self._weights_ref = None
 
     def __enter__(self) -> Self:

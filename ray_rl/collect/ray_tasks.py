@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 import ray
 from ray.exceptions import RayError
 
-from ray_rl.collect.api import Chunk, ChunkSummary, PublishCosts
+from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Watchdog
 from ray_rl.collect.worker import run_chunk
 from ray_rl.config import EnvConfig
@@ -70,6 +70,8 @@ class RayTasksCollector:
 
     def submit(self, requests: Sequence[EpisodeRequest]) -> None:
         """Queue episodes and start as many tasks as there is room for."""
+        if self._weights_ref is None:
+            raise ValueError(NOT_PUBLISHED)
         self._backlog.add(requests)
         if not self._running:
             self._watchdog.heard()
@@ -80,16 +82,16 @@ class RayTasksCollector:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self._finished or self._running:
             if not self._finished:
-                self._take_in(wait_some(list(self._running), self._watchdog.wait_s(deadline)))
+                done = wait_some(list(self._running), self._watchdog.wait_s(deadline))
+                if not done:
+                    self._watchdog.check([requests for requests, _ in self._running.values()])
+                self._take_in(done)
             while self._finished:
                 yield self._finished.popleft()
             if deadline is not None and time.monotonic() >= deadline:
                 return
-            self._watchdog.check([requests for requests, _ in self._running.values()])
 
     def _start_tasks(self) -> None:
-        if self._backlog and self._weights_ref is None:
-            raise ValueError("publish weights before episodes can run")
         if self._n_workers is None:
             self._backlog.n_workers = cluster_cpus()
         while self._backlog and len(self._running) < _TASKS_PER_CPU * self._backlog.n_workers:
@@ -100,7 +102,7 @@ class RayTasksCollector:
             self._running[summary] = (requests, batch)
 
     def _take_in(self, done: list[ray.ObjectRef[Any]]) -> None:
-        """Keep what succeeded, then raise the first failure."""
+        """Keep what succeeded, go on with what waits, then raise the first failure."""
         failure: Exception | None = None
         for summary_ref, summary in zip(done, get_summaries(done), strict=True):
             requests, batch_ref = self._running.pop(summary_ref)
@@ -109,11 +111,11 @@ class RayTasksCollector:
             else:
                 self._backlog.learn_from(summary)
                 self._finished.append(Chunk(summary, batch_ref))
-        if failure is not None:
-            raise failure
         if done:
             self._watchdog.heard()
             self._start_tasks()
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Cancel what is running and forget the weights."""
@@ -121,6 +123,7 @@ class RayTasksCollector:
             ray.cancel(summary_ref, force=True)
         self._running.clear()
         self._finished.clear()
+        self._backlog.clear()
         self._weights_ref = None
 
     def __enter__(self) -> Self:

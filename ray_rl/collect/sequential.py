@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from ray_rl.collect.api import Chunk, PublishCosts
+from ray_rl.collect.api import NOT_PUBLISHED, Chunk, PublishCosts
 from ray_rl.collect.backlog import Backlog
 from ray_rl.collect.worker import run_chunk
 from ray_rl.config import EnvConfig
@@ -37,20 +37,21 @@ class SequentialCollector:
 
     def submit(self, requests: Sequence[EpisodeRequest]) -> None:
         """Queue episodes."""
+        if self._weights is None:
+            raise ValueError(NOT_PUBLISHED)
         self._backlog.add(requests)
 
     def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
         """Run and yield chunks; looks at the time between chunks only."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._backlog and (deadline is None or time.monotonic() < deadline):
-            if self._weights is None:
-                raise ValueError("publish weights before episodes can run")
+        while self._weights and self._backlog and (deadline is None or time.monotonic() < deadline):
             summary, batch = run_chunk(self._env, self._weights, self._backlog.take(), self._policy_version)
             self._backlog.learn_from(summary)
             yield Chunk(summary, batch)
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Forget what waits; there is nothing else to release."""
+        self._backlog.clear()
 
     def __enter__(self) -> Self:
         """Return the collector itself."""

@@ -6,10 +6,13 @@ step takes as long as the slowest environment, which is what makes this method s
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,13 +23,16 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from numpy.typing import NDArray
 
-from ray_rl.collect.api import Chunk, PublishCosts, summarise
+from ray_rl.collect.api import NOT_PUBLISHED, Chunk, PublishCosts, summarise
 from ray_rl.config import EnvConfig
 from ray_rl.envs.api import EnvError, EnvSpec, StepResult
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeRequest
 from ray_rl.policy.inference import MlpPolicy, PolicyWeights
 from ray_rl.rollout import run_episodes
+
+_END_S = 5.0
+"""How long to look for the process that died, in seconds."""
 
 
 class SynchronousCollector:
@@ -35,7 +41,7 @@ class SynchronousCollector:
     Args:
         env: The environment.
         n_workers: Processes.
-        watchdog_s: Seconds that a step may take before `completed` raises.
+        watchdog_s: Seconds that a reset or a step may take before `completed` raises.
     """
 
     def __init__(self, env: EnvConfig, n_workers: int, watchdog_s: float) -> None:
@@ -52,15 +58,15 @@ class SynchronousCollector:
 
     def submit(self, requests: Sequence[EpisodeRequest]) -> None:
         """Queue episodes in groups that run in step."""
+        if self._weights is None:
+            raise ValueError(NOT_PUBLISHED)
         n = self._env.max_batch
         self._waiting += [requests[start : start + n] for start in range(0, len(requests), n)]
 
     def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
         """Run and yield groups; looks at the time between groups only."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._waiting and (deadline is None or time.monotonic() < deadline):
-            if self._weights is None:
-                raise ValueError("publish weights before episodes can run")
+        while self._weights and self._waiting and (deadline is None or time.monotonic() < deadline):
             requests = self._waiting.pop(0)
             self._env.barrier_s = 0.0
             batch = run_episodes(self._env, MlpPolicy(self._weights), requests, self._policy_version)
@@ -91,20 +97,27 @@ class _LockstepEnv:
         self.barrier_s = 0.0
         self._watchdog_s = watchdog_s
         self.spec = _spec_of(env)
-        self._vector = AsyncVectorEnv(
-            [partial(_WorkerEnv, env, slot) for slot in range(n_workers)],
+        self._config = env
+        self._vector: AsyncVectorEnv | None = self._start()
+        self._n = 0
+        self._masks: NDArray[np.bool_] = np.zeros((0, self.spec.n_actions), dtype=np.bool_)
+
+    def _start(self) -> AsyncVectorEnv:
+        return AsyncVectorEnv(
+            [partial(_WorkerEnv, self._config, slot) for slot in range(self.max_batch)],
             shared_memory=True,
             copy=True,
             context="spawn",
             autoreset_mode=AutoresetMode.DISABLED,
         )
-        self._n = 0
-        self._masks: NDArray[np.bool_] = np.zeros((0, self.spec.n_actions), dtype=np.bool_)
-        self._closed = False
 
     def reset(self, requests: Sequence[EpisodeRequest]) -> NDArray[Any]:
         self._n = len(requests)
-        seen, info = self._vector.reset(options={"requests": tuple(requests)})
+        if self._vector is None:
+            self._vector = self._start()
+        with self._answering(self._vector):
+            self._vector.reset_async(options={"requests": tuple(requests)})
+            seen, info = self._vector.reset_wait(timeout=self._watchdog_s)
         return self._take_in(seen, info)
 
     def action_masks(self) -> NDArray[np.bool_] | None:
@@ -113,13 +126,35 @@ class _LockstepEnv:
     def step(self, actions: NDArray[np.int64]) -> StepResult:
         everywhere = np.zeros(self.max_batch, dtype=np.int64)
         everywhere[: self._n] = actions
-        self._vector.step_async(everywhere)
-        seen, rewards, terminated, truncated, info = self._vector.step_wait(timeout=self._watchdog_s)
+        assert self._vector is not None, "reset comes before step"
+        with self._answering(self._vector):
+            self._vector.step_async(everywhere)
+            seen, rewards, terminated, truncated, info = self._vector.step_wait(timeout=self._watchdog_s)
         observations = self._take_in(seen, info)
         running = seen["step_s"][: self._n, 0]
         self.barrier_s += float((running.max() - running).sum())
         n = self._n
         return StepResult(observations, rewards[:n].astype(np.float32), terminated[:n], truncated[:n])
+
+    @contextmanager
+    def _answering(self, vector: AsyncVectorEnv) -> Iterator[None]:
+        """Find the environment that does not answer, and end all processes.
+
+        What the others would still answer must not be taken for the answer to a later question; the next reset starts
+        new processes.
+        """
+        try:
+            yield
+        except multiprocessing.TimeoutError as error:
+            silent = [not pipe.poll() for pipe in vector.parent_pipes]
+            self.close()
+            cause = f"no answer for {self._watchdog_s:g} s (the environment hangs, or --watchdog-s is too short for it)"
+            raise EnvError(int(np.argmax(silent)), cause) from error
+        except (EOFError, OSError) as error:
+            wait([process.sentinel for process in vector.processes], _END_S)
+            dead = [not process.is_alive() for process in vector.processes]
+            self.close()
+            raise EnvError(int(np.argmax(dead)), "its worker process died") from error
 
     def _take_in(self, seen: dict[str, NDArray[Any]], info: dict[str, Any]) -> NDArray[Any]:
         if "error" in info:
@@ -129,9 +164,16 @@ class _LockstepEnv:
         return seen["view"][: self._n]
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._vector.close(terminate=True)
+        """Kill the processes: `AsyncVectorEnv.close` waits for answers that may never come."""
+        if self._vector is None:
+            return
+        for process in self._vector.processes:
+            process.kill()
+            process.join()
+        for pipe in self._vector.parent_pipes:
+            pipe.close()
+        self._vector.closed = True
+        self._vector = None
 
 
 def _spec_of(config: EnvConfig) -> EnvSpec:

@@ -1,0 +1,55 @@
+"""Nothing of a collector outlives it: no process, nothing in shared memory, whatever its episodes were doing."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import psutil
+import pytest
+from collectors import ALL_COLLECTORS, requests_for, weights_for
+from faulty_envs import ENV_ID, Faults
+
+from ray_rl.collect.factory import make_collector
+from ray_rl.config import CollectConfig, EnvConfig
+from ray_rl.episodes import EpisodeError
+
+_ENV = EnvConfig(env=ENV_ID)
+
+
+@pytest.mark.parametrize("name", ALL_COLLECTORS)
+def test_nothing_is_left_after_an_error_with_episodes_under_way(name: str, faults: Faults) -> None:
+    requests = requests_for(12)
+    faults.plant(requests[0], "raise")
+    if name not in ("sequential", "synchronous"):
+        faults.plant(requests[1], "hang")
+    shared_before = set(os.listdir("/dev/shm"))
+    children_before = set(psutil.Process().children(recursive=True))
+    config = CollectConfig.model_validate({"collector": name, "n_workers": 2, "episodes_per_chunk": 1})
+    with make_collector(config, _ENV) as collector:
+        collector.publish(weights_for(_ENV), 0)
+        collector.submit(requests)
+        with pytest.raises(EpisodeError, match="no step 2 today"):
+            list(collector.completed())
+        started = set(psutil.Process().children(recursive=True)) - children_before
+        assert started or name == "sequential"
+    started = {process for process in started if "resource_tracker" not in _command(process)}
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
+    assert _left_in_shared_memory(shared_before) == set()
+
+
+def _command(process: psutil.Process) -> str:
+    """The command line; empty for a process that is gone."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _left_in_shared_memory(before: set[str]) -> set[str]:
+    """What stays there; what somebody else creates meanwhile goes away by itself."""
+    deadline = time.monotonic() + 30
+    while (left := set(os.listdir("/dev/shm")) - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
