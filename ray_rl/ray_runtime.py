@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +32,20 @@ _SMALLEST_STORE_BYTES = 80 * 2**20
 
 
 @contextmanager
-def connection(address: str | None, n_workers: int) -> Iterator[None]:
+def connection(
+    address: str | None,
+    n_workers: int,
+    *,
+    py_modules: Sequence[str] = (),
+    env_vars: Mapping[str, str] | None = None,
+) -> Iterator[None]:
     """Be connected to Ray for a while; a connection that is there already is used and left alone.
 
     Args:
         address: Of a running cluster (``HOST:PORT``, ``ray://HOST:PORT`` or ``auto``), or None for a Ray of its own.
         n_workers: CPUs that a Ray of its own claims to have, whatever the machine has: workers that wait need none.
+        py_modules: Folders of Python packages that travel to the workers of a cluster besides this one.
+        env_vars: Environment variables of the workers of a cluster.
 
     Raises:
         UserError: When the cluster cannot be reached.
@@ -51,7 +59,7 @@ def connection(address: str | None, n_workers: int) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         _start_local(n_workers)
     else:
-        _join(address)
+        _join(address, py_modules, env_vars or {})
     try:
         yield
     finally:
@@ -82,7 +90,7 @@ def _start_local(n_workers: int) -> None:
     )
 
 
-def _join(address: str) -> None:
+def _join(address: str, py_modules: Sequence[str], env_vars: Mapping[str, str]) -> None:
     _check_reachable(address)
     package = str(Path(ray_rl.__file__).parent)
     try:
@@ -90,7 +98,7 @@ def _join(address: str) -> None:
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"py_modules": [package]},
+            runtime_env={"py_modules": [package, *py_modules], "env_vars": dict(env_vars)},
         )
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
