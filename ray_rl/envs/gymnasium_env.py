@@ -23,7 +23,7 @@ class GymnasiumEnv:
     """Copies of a gymnasium environment with discrete actions.
 
     Observations are bits for ``MultiBinary`` spaces, else flattened to float32. ``info["action_mask"]`` is respected
-    where `reset` gives one.
+    where `reset` gives one; then every step but the last of an episode must.
 
     Args:
         env_id: A registered id, also ``module:id``.
@@ -85,7 +85,7 @@ class GymnasiumEnv:
         for slot in np.flatnonzero(~self._over):
             action = int(actions[slot]) + self._first_action
             observation, reward, ended, cut, info = self._call(int(slot), lambda e, a=action: e.step(a))
-            self._take_in(int(slot), observation, info)
+            self._take_in(int(slot), observation, info, ended or cut)
             rewards[slot] = reward
             terminated[slot] = ended
             truncated[slot] = cut or self._steps_left[slot] <= 0
@@ -107,7 +107,7 @@ class GymnasiumEnv:
         except Exception as error:
             raise EnvError(slot, f"{type(error).__name__}: {error}") from error
 
-    def _take_in(self, slot: int, observation: Any, info: dict[str, Any]) -> None:
+    def _take_in(self, slot: int, observation: Any, info: dict[str, Any], over: bool = False) -> None:
         expected = self._space.shape or ()
         if np.shape(observation) != expected:
             raise EnvError(slot, f"observation has shape {np.shape(observation)}, its space says {expected}")
@@ -115,5 +115,13 @@ class GymnasiumEnv:
         if not all(map(math.isfinite, flat)):
             raise EnvError(slot, "the observation holds a number that is not finite")
         self._observations[slot] = flat
-        if self.spec.has_action_masks:
-            self._masks[slot] = np.asarray(info["action_mask"], dtype=np.bool_)
+        if self.spec.has_action_masks and not over:
+            self._masks[slot] = self._mask(slot, info)
+
+    def _mask(self, slot: int, info: dict[str, Any]) -> NDArray[np.bool_]:
+        if "action_mask" not in info:
+            raise EnvError(slot, "info has no action_mask, although that of the first reset had one")
+        mask = np.asarray(info["action_mask"], dtype=np.bool_)
+        if mask.shape != (self.spec.n_actions,):
+            raise EnvError(slot, f"action_mask has shape {mask.shape}, there are {self.spec.n_actions} actions")
+        return mask
