@@ -8,7 +8,7 @@ from pathlib import Path
 from ray_rl.commands.flags import parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.compare.chart import draw
-from ray_rl.compare.report import tables, to_markdown
+from ray_rl.compare.report import failures, tables, to_markdown
 from ray_rl.compare.study import METHODS, Study, compare, default_worker_counts
 from ray_rl.config import CollectorName, EnvConfig, RuleSet, UserError
 
@@ -71,6 +71,8 @@ def run(words: list[str]) -> int:
         comparison = compare(study, lambda text: status.update(text) if console.is_terminal else console.print(text))
     for table in tables(comparison):
         console.print(table)
+    for line in failures(comparison):
+        console.print(line, style="red", markup=False, soft_wrap=True)
     console.print(comparison.machine.describe(), style="dim", soft_wrap=True)
     save_json(flags.json, comparison.to_json())
     if flags.markdown is not None:

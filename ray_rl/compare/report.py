@@ -29,6 +29,7 @@ def tables(comparison: Comparison) -> list[Table]:
 def to_markdown(comparison: Comparison) -> str:
     """The same tables in Markdown, with the machine and the command below."""
     parts = [f"# {comparison.environment}", _as_markdown(figures(comparison))]
+    parts += failures(comparison)
     parts += ["Where the time went", _as_markdown(shares(comparison))]
     if len(comparison.study.n_workers) > 1:
         parts += ["Scaling", _as_markdown(scaling(comparison))]
@@ -52,14 +53,14 @@ def figures(comparison: Comparison) -> Rows:
         published = [_published(result.method)] if compared_with_published else []
         name = [result.method, str(result.n_workers)]
         if not result.runs:
-            rows.append([*name, f"not run: {result.failure}", *[_NOTHING] * 7, *published])
+            rows.append([*name, "not run", *[_NOTHING] * 7, *published])
             continue
         speed = result.episodes_per_s
         speed_up = f"{speed.median / sequential.episodes_per_s.median:.2f}×" if sequential else _NOTHING
         rows.append(
             [
                 *name,
-                _spread(speed) + (f" (then failed: {result.failure})" if result.failure else ""),
+                _spread(speed) + (", then failed" if result.failure else ""),
                 _duration(TABLE_EPISODES / speed.median),
                 speed_up,
                 _share(comparison.efficiency(result)),
@@ -71,6 +72,11 @@ def figures(comparison: Comparison) -> Rows:
             ]
         )
     return rows
+
+
+def failures(comparison: Comparison) -> list[str]:
+    """One line for each method that could not be run, or stopped: why."""
+    return [f"{r.method}, {r.n_workers} workers: {r.failure}" for r in comparison.results if r.failure]
 
 
 def shares(comparison: Comparison) -> Rows:
