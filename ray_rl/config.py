@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ray_rl.episodes import MIXED_RED_AGENT, RED_AGENTS
+from ray_rl.episodes import MIXED_RED_AGENT, PROTOCOL_STEPS, RED_AGENTS
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -27,6 +27,7 @@ RuleSet = Literal["head", "leaderboard"]
 TableName = Literal["stock", "corrected"]
 ViewName = Literal["table", "winner", "memory"]
 ActionSetName = Literal["all", "compact"]
+Objective = Literal["return", "protocol"]
 
 
 class UserError(Exception):
@@ -111,6 +112,9 @@ class PpoConfig(_Group):
     """Adam's step size at the first update."""
     final_learning_rate: NonNegativeFloat = 5e-5
     """Adam's step size at the last update; linear in between."""
+    objective: Objective = "return"
+    """What is maximised: the return, or protocol: the sum of the returns over 30, 50 and 100 steps, that is, rewards
+    weighted 3, 2 and 1 in one episode of 100 steps. Returns are logged as the environment gives them."""
     discount: Fraction = 0.99
     """γ, discount per step."""
     gae_lambda: Fraction = 0.95
@@ -179,6 +183,11 @@ class TrainConfig(_Group):
         steps = self.ppo.episodes_per_update * self.env.episode_steps
         if self.ppo.minibatches > steps:
             raise ValueError(f"minibatches ({self.ppo.minibatches}) exceed the {steps} steps of an update")
+        if self.ppo.objective == "protocol" and self.env.episode_steps != PROTOCOL_STEPS[-1]:
+            raise ValueError(
+                f"objective protocol needs episode_steps {PROTOCOL_STEPS[-1]}, the longest of the protocol's, "
+                f"not {self.env.episode_steps}"
+            )
         if self.ppo.episodes_per_update > self.run.total_episodes:
             raise ValueError(
                 f"episodes_per_update ({self.ppo.episodes_per_update}) exceeds total_episodes "

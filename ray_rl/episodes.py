@@ -28,6 +28,9 @@ _MIXTURE_SALT = np.uint64(0x6D6978747572)
 RED_AGENTS = tuple(name for name, _ in MIXTURE)
 """The red agents of CAGE Challenge 2."""
 
+PROTOCOL_STEPS = (30, 50, 100)
+"""Episode lengths of the challenge's evaluation, in steps."""
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRequest:
@@ -138,6 +141,28 @@ class EpisodeBatch:
     def returns(self) -> NDArray[np.float64]:
         """Undiscounted sum of rewards of each episode: [N] float64."""
         return np.add.reduceat(self.rewards.astype(np.float64), _starts(self.lengths))
+
+    def protocol_returns(self) -> NDArray[np.float64]:
+        """Sum of each episode's returns over the first 30, 50 and 100 steps: [N] float64; see `protocol_weights`."""
+        weighted = self.rewards.astype(np.float64) * protocol_weights(self.lengths)
+        return np.add.reduceat(weighted, _starts(self.lengths))
+
+
+def protocol_weights(lengths: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Weight of each step when one long episode stands for one of every length of the protocol.
+
+    A policy that does not know how long an episode lasts plays the first 30 steps of any longer one as it plays an
+    episode of 30. Its returns over 30, 50 and 100 steps therefore add up to one episode of 100 steps whose rewards
+    count 3 times up to step 30, twice up to step 50, once up to step 100, and not at all after it.
+
+    Args:
+        lengths: [N] int32, steps of episodes that lie one after another.
+
+    Returns:
+        [M] float32, M the sum of the lengths.
+    """
+    steps = np.arange(int(lengths.sum())) - np.repeat(_starts(lengths), lengths)
+    return np.sum([steps < length for length in PROTOCOL_STEPS], axis=0, dtype=np.float32)
 
 
 _STEP_FIELDS = ("observations", "action_masks", "actions", "behaviour_log_probs", "rewards")

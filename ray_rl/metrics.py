@@ -32,6 +32,8 @@ METRICS: dict[str, Metric] = {
     "rollout/episode_length": Metric("mean length of the episodes of an update", "steps"),
     **_returns("eval", "evaluation episodes, played greedily on seeds that training never uses"),
     "eval/return_half_width": Metric("half the width of the 95 % interval of their mean", "reward"),
+    "eval/protocol_total": Metric("their returns over 30, 50 and 100 steps, added up over lengths and agents", "reward"),
+    "eval/protocol_half_width": Metric("half the width of its 95 % interval", "reward"),
     "train/policy_loss": Metric("clipped surrogate objective, negated", ""),
     "train/value_loss": Metric("squared error of the critic, on normalised returns", ""),
     "train/entropy": Metric("mean entropy of the policy over the allowed actions", "nats"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 from ray_rl.checkpoint import Checkpoint, checkpoints_in, load_checkpoint, save_checkpoint
@@ -19,7 +20,7 @@ from ray_rl.config import TrainConfig, UserError
 from ray_rl.console import Progress
 from ray_rl.envs.api import EnvSpec
 from ray_rl.envs.registry import make_env
-from ray_rl.episodes import EpisodeRequest, episode_requests
+from ray_rl.episodes import MIXED_RED_AGENT, PROTOCOL_STEPS, RED_AGENTS, EpisodeRequest, episode_requests
 from ray_rl.failures import RunError
 from ray_rl.interruption import Interruption
 from ray_rl.ppo.api import LearnerHandle, LearnerState, UpdateStats
@@ -27,6 +28,9 @@ from ray_rl.ppo.factory import make_learner
 from ray_rl.run_folder import CHECKPOINTS, RunFolder, check_run_folder
 from ray_rl.seeding import Purpose
 from ray_rl.training_metrics import Stopwatch, evaluation_metrics, update_metrics
+
+CHALLENGE_ENVS = ("cage2", "cyborg")
+"""Environments that the challenge's protocol is about."""
 
 _LOOK_UP_S = 0.01
 """How long the driver listens to the collector before it looks at the learner again, in seconds."""
@@ -216,7 +220,14 @@ class Trainer:
             self._submit_evaluation()
 
     def _submit_evaluation(self) -> None:
-        self._collector.submit(self._requests(0, self._config.evaluate.evaluate_episodes, Purpose.VALIDATE))
+        """Ask for the evaluation's episodes; of a mixture of red agents each plays the same number."""
+        n, mixed = self._config.evaluate.evaluate_episodes, self._config.env.red_agent == MIXED_RED_AGENT
+        agents = RED_AGENTS if mixed else (self._config.env.red_agent,)
+        bounds = [n * k // len(agents) for k in range(len(agents) + 1)]
+        requests: list[EpisodeRequest] = []
+        for agent, (first, end) in zip(agents, pairwise(bounds), strict=True):
+            requests += self._requests(first, end - first, Purpose.VALIDATE, agent)
+        self._collector.submit(requests)
         self._evaluation_of = self._update
 
     def _finish_evaluation(self) -> None:
@@ -225,7 +236,9 @@ class Trainer:
             return
         while sum(len(s.indices) for s in self._evaluated) < self._config.evaluate.evaluate_episodes:
             self._listen(timeout_s=0.5)
-        self._record(evaluation_metrics(self._evaluated), at_update=self._evaluation_of)
+        env = self._config.env
+        protocol = env.env in CHALLENGE_ENVS and env.episode_steps == PROTOCOL_STEPS[-1]
+        self._record(evaluation_metrics(self._evaluated, protocol), at_update=self._evaluation_of)
         self._evaluated = []
         self._evaluation_of = None
 
@@ -235,13 +248,15 @@ class Trainer:
             self._submit_evaluation()
             self._finish_evaluation()
 
-    def _requests(self, first: int, count: int, purpose: Purpose) -> list[EpisodeRequest]:
+    def _requests(
+        self, first: int, count: int, purpose: Purpose, red_agent: str | None = None
+    ) -> list[EpisodeRequest]:
         env = self._config.env
         return episode_requests(
             self._config.run.seed,
             first,
             count,
-            red_agent=env.red_agent,
+            red_agent=red_agent or env.red_agent,
             max_steps=env.episode_steps,
             purpose=purpose,
             greedy=purpose is not Purpose.TRAIN,

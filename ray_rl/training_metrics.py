@@ -78,15 +78,24 @@ def update_metrics(summaries: Sequence[ChunkSummary], stats: UpdateStats, watch:
     }
 
 
-def evaluation_metrics(summaries: Sequence[ChunkSummary]) -> dict[str, float]:
+def evaluation_metrics(summaries: Sequence[ChunkSummary], protocol: bool) -> dict[str, float]:
     """Metrics of one evaluation during training.
 
     Args:
         summaries: Of all its chunks.
+        protocol: Whether the episodes are as long as the protocol's longest, so that its total can be told.
     """
     returns = np.concatenate([s.returns for s in summaries])
     half_width = 1.96 * float(returns.std(ddof=1)) / math.sqrt(len(returns)) if len(returns) > 1 else math.nan
-    return {**return_metrics("eval", summaries), "eval/return_half_width": half_width}
+    metrics = {**return_metrics("eval", summaries), "eval/return_half_width": half_width}
+    if protocol:
+        totals = np.concatenate([s.protocol_returns for s in summaries])
+        red_agents = np.concatenate([s.extras["red_agent"] for s in summaries])
+        by_agent = [totals[red_agents == number] for number in np.unique(red_agents)]
+        variance = sum(theirs.var(ddof=1) / len(theirs) if len(theirs) > 1 else math.nan for theirs in by_agent)
+        metrics["eval/protocol_total"] = float(sum(theirs.mean() for theirs in by_agent))
+        metrics["eval/protocol_half_width"] = 1.96 * math.sqrt(variance)
+    return metrics
 
 
 def return_metrics(group: str, summaries: Sequence[ChunkSummary]) -> dict[str, float]:

@@ -28,6 +28,7 @@ class ChunkSummary:
         policy_version: Number of finished updates behind the weights that acted.
         indices: [N] int64, `EpisodeRequest.index` of each episode.
         returns: [N] float64, sum of rewards of each.
+        protocol_returns: [N] float64, sum of the returns over the first 30, 50 and 100 steps of each.
         lengths: [N] int32, steps of each.
         extras: Named [N] arrays, as in the batch (``red_agent``, …).
         rollout_s: Seconds spent running the episodes.
@@ -45,6 +46,7 @@ class ChunkSummary:
     policy_version: int
     indices: NDArray[np.int64]
     returns: NDArray[np.float64]
+    protocol_returns: NDArray[np.float64]
     lengths: NDArray[np.int32]
     extras: dict[str, NDArray[Any]]
     rollout_s: float
@@ -151,6 +153,7 @@ def summarise(batch: EpisodeBatch, purpose: Purpose, worker_rss_bytes: int) -> C
         policy_version=batch.policy_version,
         indices=batch.indices,
         returns=batch.returns(),
+        protocol_returns=batch.protocol_returns(),
         lengths=batch.lengths,
         extras=batch.extras,
         rollout_s=batch.rollout_s,

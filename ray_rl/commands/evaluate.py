@@ -12,8 +12,8 @@ from rich.table import Table
 from ray_rl.commands.flags import parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.config import CollectConfig, CollectorName, RuleSet, UserError, suggest
-from ray_rl.episodes import RED_AGENTS
-from ray_rl.evaluate.protocol import PROTOCOL_STEPS, Scores, evaluate_checkpoint
+from ray_rl.episodes import PROTOCOL_STEPS, RED_AGENTS
+from ray_rl.evaluate.protocol import Scores, evaluate_checkpoint
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,9 @@ from ray_rl.collect.api import Collector
 from ray_rl.collect.factory import make_collector
 from ray_rl.config import CollectConfig, RuleSet, UserError
 from ray_rl.envs.registry import make_env
-from ray_rl.episodes import RED_AGENTS, episode_requests
+from ray_rl.episodes import PROTOCOL_STEPS, RED_AGENTS, episode_requests
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.seeding import Purpose
-
-PROTOCOL_STEPS = (30, 50, 100)
-"""Episode lengths of the challenge's evaluation, in steps."""
 
 _CONFIDENCE_95 = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
-from ray_rl.episodes import EpisodeBatch, concatenate_in_order
+from ray_rl.episodes import EpisodeBatch, concatenate_in_order, protocol_weights
 from ray_rl.policy.actor_critic import ActorCritic
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.adam import Adam
@@ -160,12 +160,15 @@ class Learner:
         """Values, advantages (normalised if configured) and returns: [M] each."""
         row_values = self._scale.values(evaluate_values(self._networks.critic, batch)).numpy()  # [R]
         values = row_values[batch.rows]  # [M]
+        rewards, terminated = batch.rewards, batch.terminated
+        if self._config.objective == "protocol":  # nothing counts after the last step
+            rewards, terminated = rewards * protocol_weights(batch.lengths), np.ones_like(terminated)
         raw, returns = generalised_advantages(
-            batch.rewards,
+            rewards,
             values,
             row_values[batch.final_rows],  # [N]
             batch.lengths,
-            batch.terminated,
+            terminated,
             self._config.discount,
             self._config.gae_lambda,
         )

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
-import numpy as np
 import pytest
-from collectors import requests_for
-from hypothesis import given
+from collectors import requests_for, weights_for
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_rl.collect.api import ChunkSummary, split_into_chunks
 from ray_rl.collect.backlog import Backlog, Watchdog
+from ray_rl.collect.sequential import SequentialCollector
+from ray_rl.config import EnvConfig
 from ray_rl.episodes import EpisodeError, EpisodeRequest
 from ray_rl.seeding import Purpose
 
-SUMMARY = ChunkSummary(
-    purpose=Purpose.TRAIN,
-    policy_version=0,
-    indices=np.arange(4),
-    returns=np.zeros(4),
-    lengths=np.ones(4, dtype=np.int32),
-    extras={},
-    rollout_s=0.0,
-    env_s=0.0,
-    policy_s=0.0,
-    n_bytes=0,
-    node="",
-    pid=0,
-    worker_rss_bytes=0,
-)
+
+def summary_of_four(episode_s: float) -> ChunkSummary:
+    """Of a chunk of four episodes that took so long each."""
+    return dataclasses.replace(_four_episodes(), rollout_s=4 * episode_s)
+
+
+@cache
+def _four_episodes() -> ChunkSummary:
+    env = EnvConfig(env="CartPole-v1")
+    with SequentialCollector(env, 4) as collector:
+        collector.publish(weights_for(env), 0)
+        collector.submit(requests_for(4))
+        (chunk,) = collector.completed()
+        return chunk.summary
 
 
 def drained(backlog: Backlog) -> list[list[EpisodeRequest]]:
@@ -39,6 +40,7 @@ def drained(backlog: Backlog) -> list[list[EpisodeRequest]]:
     return chunks
 
 
+@settings(deadline=None)
 @given(
     counts=st.lists(st.integers(0, 50), max_size=4),
     n_workers=st.integers(1, 9),
@@ -50,7 +52,7 @@ def test_every_request_comes_out_once_in_order_and_submissions_do_not_mix(
 ) -> None:
     backlog = Backlog(n_workers, fixed_size)
     if episode_s is not None:
-        backlog.learn_from(dataclasses.replace(SUMMARY, rollout_s=4 * episode_s))
+        backlog.learn_from(summary_of_four(episode_s))
     submissions = [
         requests_for(count, purpose=Purpose.VALIDATE if k % 2 else Purpose.TRAIN) for k, count in enumerate(counts)
     ]
@@ -65,7 +67,7 @@ def test_every_request_comes_out_once_in_order_and_submissions_do_not_mix(
 
 def test_a_fixed_size_is_kept_whatever_was_measured() -> None:
     backlog = Backlog(3, 4)
-    backlog.learn_from(dataclasses.replace(SUMMARY, rollout_s=1000.0))
+    backlog.learn_from(summary_of_four(250.0))
     backlog.add(requests_for(10))
     assert [len(chunk) for chunk in drained(backlog)] == [4, 4, 2]
 
@@ -85,7 +87,7 @@ def test_chunks_take_a_third_of_a_second_but_leave_work_for_all(
 ) -> None:
     backlog = Backlog(n_workers, None)
     if episode_s is not None:
-        backlog.learn_from(dataclasses.replace(SUMMARY, rollout_s=4 * episode_s))
+        backlog.learn_from(summary_of_four(episode_s))
     backlog.add(requests_for(100))
     assert [len(chunk) for chunk in drained(backlog)] == sizes
 
@@ -95,7 +97,7 @@ def test_sizes_follow_episodes_that_become_slower() -> None:
     backlog.add(requests_for(1000))
     sizes = []
     for episode_s in (0.001, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1):
-        backlog.learn_from(dataclasses.replace(SUMMARY, rollout_s=4 * episode_s))
+        backlog.learn_from(summary_of_four(episode_s))
         sizes.append(len(backlog.take()))
     assert sizes[0] == 300
     assert sizes == sorted(sizes, reverse=True)

@@ -13,7 +13,7 @@ from ray_rl.collect.sequential import SequentialCollector
 from ray_rl.config import CollectConfig, EnvConfig, TrainConfig, UserError
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import RED_AGENTS, episode_requests
-from ray_rl.evaluate.protocol import PROTOCOL_STEPS, evaluate_checkpoint, play_cells
+from ray_rl.evaluate.protocol import evaluate_checkpoint, play_cells
 from ray_rl.policy.inference import MlpPolicy, PolicyWeights
 from ray_rl.policy.random_weights import random_weights
 from ray_rl.rollout import run_episodes
