@@ -14,7 +14,7 @@ import ray_rl
 
 ROOT = Path(ray_rl.__file__).parent
 ROOMS = (
-    ("", "config", "seeding", "episodes", "metrics", "failures", "interruption", "ray_runtime"),
+    ("", "config", "seeding", "episodes", "metrics", "failures", "interruption", "workflow", "ray_runtime"),
     ("envs", "checkpoint"),  # a checkpoint holds what the policy sees; evaluation and training read it
     ("policy",),
     ("rollout", "rollout_cage2"),
