@@ -22,6 +22,7 @@ from ray_rl.envs.cage2.constants import (
     ACTION_NAMES,
     B_LINE,
     CORRECTED,
+    EXPLOITS,
     HOSTS,
     MEANDER,
     RED_ACTIONS,
@@ -238,16 +239,12 @@ def _describe(
     wrong: Mapping[str, NDArray[np.bool_]],
     anywhere: NDArray[np.bool_],
 ) -> str:
-    """The first step that differs: what was done in it, and each array that differs with both its values."""
+    """The first step that differs: what led to it, the arrays that differ with both values, the state around it."""
     episode, step = (int(i) for i in np.argwhere(anywhere)[0])
     recorded = trace.arrays
-    target = int(recorded["red_host"][episode, step])
-    red = RED_ACTIONS[int(recorded["red_action"][episode, step])] + (f" {HOSTS[target]}" if target >= 0 else "")
-    lines = [
-        f"{trace.path.name}: episode {episode}, step {step + 1}",
-        f"  Blue: {ACTION_NAMES[int(recorded['blue_action'][episode, step])]}",
-        f"  Red: {red}",
-    ]
+    seed = f" (seed {int(recorded['seed'][episode])})" if "seed" in recorded else ""
+    lines = [f"{trace.path.name}: episode {episode}, step {step + 1}{seed}"]
+    lines += [f"  step {t + 1}: {_what_happened(recorded, episode, t)}" for t in range(max(0, step - 3), step + 1)]
     for name, differs in wrong.items():
         if differs[episode, step]:
             expected = recorded[name]
@@ -255,8 +252,34 @@ def _describe(
             lines.append(
                 f"  {name}: recorded {_short(expected[episode, at])}, simulated {_short(found[name][episode, step])}"
             )
+    lines.append("  recorded before -> after the step:")
+    lines += [
+        f"    {n}: {_short(recorded[n][episode, step])} -> {_short(recorded[n][episode, step + 1])}" for n in STATES
+    ]
     return "\n".join(lines)
 
 
+def _what_happened(recorded: Mapping[str, NDArray[Any]], episode: int, step: int) -> str:
+    """Blue's and Red's actions in a step with their random outcomes, in words."""
+
+    def at(name: str) -> int:
+        return int(recorded[name][episode, step])
+
+    blue = f"{ACTION_NAMES[at('blue_action')]} ({_SUCCESSES[at('blue_success')]})"
+    target = f" {HOSTS[at('red_host')]}" if at("red_host") >= 0 else ""
+    exploit = f" by {EXPLOITS[at('red_exploit') - 1]}" if at("red_exploit") else ""
+    detected = ", reverse shell reported" if at("red_detected") else ""
+    reward = float(recorded["reward"][episode, step])
+    red = f"{_RED_ACTIONS[at('red_action')]}{target}{exploit} ({_SUCCESSES[at('red_success')]}{detected})"
+    return f"Blue: {blue}; Red: {red}; reward {reward:g}"
+
+
+_RED_ACTIONS = (*RED_ACTIONS, "an invalid action")
+_SUCCESSES = ("FALSE", "TRUE", "UNKNOWN", "invalid")
+
+
 def _short(values: Any) -> str:
-    return np.array2string(np.asarray(values), separator="", max_line_width=200)
+    """An array in one line: digits together, larger numbers apart."""
+    numbers = np.asarray(values)
+    apart = "" if numbers.ndim and numbers.max() <= 9 else " "
+    return np.array2string(numbers, separator=apart, max_line_width=200)

@@ -20,6 +20,7 @@ from ray_rl.envs.cage2.constants import (
     N_ACTIONS,
     N_DECOYS,
     N_HOSTS,
+    OP_SERVER0,
     REMOVE_BLOCK,
     RESTORE_BLOCK,
     SLEEP,
@@ -127,6 +128,34 @@ class Mixed:
         return action_index((ANALYSE_BLOCK, REMOVE_BLOCK, RESTORE_BLOCK, decoy)[kind], host)
 
 
+class Probing:
+    """Goes where the rules are odd: every decoy on every host, and Op_Server0 restored before or after Impact.
+
+    Each episode restores Op_Server0 twice, in half of them early, else late, when a Red that nobody stops has hit it.
+    Otherwise the decoys come in a random order, every third step a repair, half of these where something shows.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        first = int(rng.integers(0, 12)) if rng.random() < 0.5 else int(rng.integers(16, 60))
+        self._restores = (first, first + int(rng.integers(3, 30)))
+        self._decoys = [(kind, host) for kind in range(N_DECOYS) for host in range(N_HOSTS)]
+        rng.shuffle(self._decoys)
+
+    def act(self, seen: Seen) -> int:
+        """Follow the plan of the episode."""
+        if seen.n_steps in self._restores:
+            return action_index(RESTORE_BLOCK, OP_SERVER0)
+        if seen.n_steps % 3 == 2:
+            shown = [host for host in range(N_HOSTS) if seen.tables[1] >> 4 * host & 15]
+            host = (
+                int(self._rng.choice(shown)) if shown and self._rng.random() < 0.5 else int(self._rng.integers(N_HOSTS))
+            )
+            return action_index(int(self._rng.choice([ANALYSE_BLOCK, REMOVE_BLOCK, RESTORE_BLOCK])), host)
+        kind, host = self._decoys[seen.n_steps % len(self._decoys)]
+        return action_index(FIRST_DECOY_BLOCK + kind, host)
+
+
 class ActsOnBits(Protocol):
     """A network that picks actions, as `ray_rl.policy.inference.MlpPolicy` does."""
 
@@ -182,5 +211,6 @@ BLUE_POLICIES: dict[str, MakeBlue] = {
     "react_restore": lambda seed: Reacting(RESTORE_BLOCK),
     "react_remove": lambda seed: Reacting(REMOVE_BLOCK),
     "mixed": lambda seed: Mixed(np.random.default_rng([5, seed])),
+    "probing": lambda seed: Probing(np.random.default_rng([6, seed])),
 }
 """Policies by name, as recorded traces name them."""

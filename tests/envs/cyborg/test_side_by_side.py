@@ -32,7 +32,7 @@ class Given:
 
 def test_no_step_differs_in_any_pair_of_agents(game: Game, rules: str) -> None:
     pairs = list(play_side_by_side(game, rules, BLUE_POLICIES, 60, seed=7))
-    assert len(pairs) == 15
+    assert len(pairs) == 18
     assert sum(pair.n_steps for pair in pairs) >= 6000
     assert "".join(pair.first_difference for pair in pairs) == ""
     assert sum(pair.n_mismatches for pair in pairs) == 0
@@ -61,12 +61,12 @@ def test_the_wrong_rule_set_is_noticed_and_the_first_step_described(game: Game, 
 
 def test_the_command_records_what_it_compares(cyborg_path: str, rules: str, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
-    live = ["--cyborg-path", cyborg_path, "--episodes", "15", "--episode-steps", "30"]
+    live = ["--cyborg-path", cyborg_path, "--episodes", "18", "--episode-steps", "30"]
     assert main(["verify-env", *live, "--record", str(tmp_path / "recorded"), "--json", str(result)]) == 0
     content = json.loads(result.read_text())
     assert content["n_mismatches"] == 0
     assert content["live"]["rules"] == rules
-    assert len(content["live"]["pairs"]) == 15
+    assert len(content["live"]["pairs"]) == 18
     assert main(["verify-env", "--traces", str(tmp_path / "recorded")]) == 0
 
 
