@@ -92,7 +92,7 @@ class Watchdog:
         return max(0.0, (limit if deadline is None else min(limit, deadline)) - time.monotonic())
 
     def check(self, pending: Sequence[Sequence[EpisodeRequest]]) -> None:
-        """Raise if the silence has been too long.
+        """Raise if the silence has been too long; whoever goes on waiting then has as long again.
 
         Args:
             pending: Chunks that are running.
@@ -101,6 +101,7 @@ class Watchdog:
             EpisodeError: Names the first pending episode and counts the others.
         """
         if pending and time.monotonic() - self._heard_at >= self._limit_s:
+            self.heard()
             n_episodes = sum(len(chunk) for chunk in pending)
             raise EpisodeError(
                 pending[0][0],

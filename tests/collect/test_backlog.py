@@ -147,8 +147,14 @@ def test_watchdog_names_what_is_pending_once_the_silence_is_too_long(clock: Cloc
     with pytest.raises(EpisodeError, match=r"no chunk finished for 10 s; 5 episodes in 2 chunks") as failure:
         watchdog.check(pending)
     assert failure.value.request.index == 5
-    watchdog.heard()
+    clock.now += 9.9
     watchdog.check(pending)
+    watchdog.heard()
+    clock.now += 9.9
+    watchdog.check(pending)
+    clock.now += 0.1
+    with pytest.raises(EpisodeError):
+        watchdog.check(pending)
 
 
 def test_watchdog_waits_until_the_deadline_or_its_own_limit(clock: Clock) -> None:
