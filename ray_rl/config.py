@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ray_rl.episodes import MIXED_RED_AGENT, PROTOCOL_STEPS, RED_AGENTS
+from ray_rl.workflow.orders import RANDOM_ORDER, order_name, parse_order
+from ray_rl.workflow.rule import AlignmentRule
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -29,6 +31,9 @@ ViewName = Literal["table", "winner", "memory"]
 ActionSetName = Literal["all", "compact"]
 Objective = Literal["return", "protocol"]
 
+ENVS_WITH_ORDERS = ("cage2", "cyborg")
+"""Environments whose episodes can be asked to follow an order of repair."""
+
 
 class UserError(Exception):
     """Bad input from the user: the message names the thing and the remedy; commands exit with code 2."""
@@ -38,6 +43,12 @@ class _Group(BaseModel):
     """Base of all groups: immutable, strict about unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _canonical_order(given: Any) -> Any:
+    """An order by its names, whatever way it was given."""
+    text = str(given).strip()
+    return RANDOM_ORDER if text.lower() == RANDOM_ORDER else order_name(parse_order(text))
 
 
 class EnvConfig(_Group):
@@ -63,6 +74,15 @@ class EnvConfig(_Group):
     """Mean wait of a step of --env latency, in seconds."""
     latency_max_s: PositiveFloat = 0.05
     """Longest wait of a step of --env latency, in seconds."""
+    workflow: Annotated[str, BeforeValidator(_canonical_order)] | None = None
+    """Order of repair to follow: the five host types, the most important first, with commas between them
+    (op_server,enterprise,defender,op_host,user); or its index 0 to 119; or random: each episode draws one."""
+    alignment_weight: NonNegativeFloat = 30.0
+    """λ, reward for following the order in all fixes of an episode; the environment's own reward is logged apart."""
+    alignment_bonus: NonNegativeFloat = 0.0
+    """Reward of each fix that follows the order, besides."""
+    alignment_penalty: NonNegativeFloat = 0.0
+    """Cost of each fix that does not, besides."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,7 +91,23 @@ class EnvConfig(_Group):
             raise ValueError(f"unknown red agent {self.red_agent!r}{suggest(self.red_agent, known)}")
         if self.latency_max_s <= self.latency_mean_s:
             raise ValueError("latency_max_s must be larger than latency_mean_s")
+        if self.workflow is not None and self.env not in ENVS_WITH_ORDERS:
+            raise ValueError(f"workflow needs env {' or '.join(ENVS_WITH_ORDERS)}, not {self.env}")
         return self
+
+    @property
+    def order(self) -> int | Literal["random"] | None:
+        """Index of the order to follow, `RANDOM_ORDER` when each episode draws one, None without."""
+        if self.workflow is None or self.workflow == RANDOM_ORDER:
+            return None if self.workflow is None else RANDOM_ORDER
+        return parse_order(self.workflow)
+
+    @property
+    def alignment(self) -> AlignmentRule | None:
+        """What following the order is worth; None without an order."""
+        if self.workflow is None:
+            return None
+        return AlignmentRule(self.alignment_weight, self.alignment_bonus, self.alignment_penalty)
 
 
 class CollectConfig(_Group):
@@ -142,6 +178,15 @@ class PpoConfig(_Group):
     out matrix products, which pays for large networks only and may round differently."""
 
 
+class GateConfig(_Group):
+    """When an order of repair counts as learned."""
+
+    until_compliance: Fraction | None = None
+    """Training ends as soon as the mean compliance of an update's episodes reaches this; none: it goes on."""
+    compliance_patience: PositiveInt = 25
+    """With until_compliance, training also ends when compliance has not gained 0.01 in this many updates."""
+
+
 class EvaluateConfig(_Group):
     """Evaluation during training."""
 
@@ -175,6 +220,7 @@ class TrainConfig(_Group):
     collect: CollectConfig = CollectConfig()
     policy: PolicyConfig = PolicyConfig()
     ppo: PpoConfig = PpoConfig()
+    gate: GateConfig = GateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     run: RunConfig = RunConfig()
 
@@ -183,6 +229,8 @@ class TrainConfig(_Group):
         steps = self.ppo.episodes_per_update * self.env.episode_steps
         if self.ppo.minibatches > steps:
             raise ValueError(f"minibatches ({self.ppo.minibatches}) exceed the {steps} steps of an update")
+        if self.gate.until_compliance is not None and self.env.workflow is None:
+            raise ValueError("until_compliance needs a workflow to comply with")
         if self.ppo.objective == "protocol" and self.env.episode_steps != PROTOCOL_STEPS[-1]:
             raise ValueError(
                 f"objective protocol needs episode_steps {PROTOCOL_STEPS[-1]}, the longest of the protocol's, "

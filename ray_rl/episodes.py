@@ -9,12 +9,13 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ray_rl.seeding import Purpose, episode_seeds, mix64, unit_interval
+from ray_rl.workflow.orders import N_ORDERS
 
 MIXED_RED_AGENT = "mixed"
 """Name of the mixture of red agents; each episode of a run draws one."""
@@ -24,6 +25,9 @@ MIXTURE = (("B_lineAgent", 0.49), ("RedMeanderAgent", 0.49), ("SleepAgent", 0.02
 
 _MIXTURE_SALT = np.uint64(0x6D6978747572)
 """Separates the draw of the red agent from the episode's other draws."""
+
+_ORDER_SALT = np.uint64(0x6F72646572)
+"""Separates the draw of the order of repair likewise."""
 
 RED_AGENTS = tuple(name for name, _ in MIXTURE)
 """The red agents of CAGE Challenge 2."""
@@ -64,6 +68,7 @@ def episode_requests(
     max_steps: int,
     purpose: Purpose = Purpose.TRAIN,
     greedy: bool = False,
+    order: int | Literal["random"] | None = None,
 ) -> list[EpisodeRequest]:
     """Make the requests of consecutive episodes of a run.
 
@@ -75,13 +80,23 @@ def episode_requests(
         max_steps: Steps per episode.
         purpose: What the episodes are for; decides which seeds they get.
         greedy: Whether the likeliest action is taken.
+        order: Index of the order of repair to follow, or ``random``: then each episode draws its own by its seed.
     """
     seeds = episode_seeds(run_seed, purpose, first, count)
     agents = _draw_red_agents(seeds) if red_agent == MIXED_RED_AGENT else [red_agent] * count
+    orders: Sequence[int | None] = _draw_orders(seeds) if isinstance(order, str) else [order] * count
     return [
-        EpisodeRequest(index, seed, max_steps, agent, greedy, purpose)
-        for index, seed, agent in zip(range(first, first + count), seeds.tolist(), agents, strict=True)
+        EpisodeRequest(index, seed, max_steps, agent, greedy, purpose, order_index)
+        for index, seed, agent, order_index in zip(
+            range(first, first + count), seeds.tolist(), agents, orders, strict=True
+        )
     ]
+
+
+def _draw_orders(seeds: NDArray[np.uint64]) -> list[int]:
+    draws: NDArray[np.float64] = unit_interval(mix64(seeds ^ _ORDER_SALT))
+    orders: list[int] = (draws * N_ORDERS).astype(np.int64).tolist()
+    return orders
 
 
 def _draw_red_agents(seeds: NDArray[np.uint64]) -> list[str]:
@@ -107,7 +122,10 @@ class EpisodeBatch:
         final_observations: [N, …] as `observations`, seen after the last step; bootstraps truncated episodes.
         indices: [N] int64, `EpisodeRequest.index`.
         policy_version: Number of finished updates behind the weights that acted.
-        extras: Named [N] arrays, one entry per episode (``red_agent``: index into `RED_AGENTS`, …).
+        alignment_rewards: [M] float32, for following an order of repair; None where no order was asked for. They come
+            on top of `rewards`, which are the environment's alone.
+        extras: Named [N] arrays, one entry per episode (``red_agent``: index into `RED_AGENTS`, …; with orders of
+            repair ``order_index``, ``compliance``, ``fixes`` and ``alignment_return``).
         node: Name of the host on which the episodes ran.
         pid: Process id there.
         rollout_s: Seconds that running the episodes took.
@@ -125,6 +143,7 @@ class EpisodeBatch:
     final_observations: NDArray[Any]
     indices: NDArray[np.int64]
     policy_version: int
+    alignment_rewards: NDArray[np.float32] | None = None
     extras: dict[str, NDArray[Any]] = field(default_factory=dict)
     node: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
@@ -165,7 +184,7 @@ def protocol_weights(lengths: NDArray[np.int32]) -> NDArray[np.float32]:
     return np.sum([steps < length for length in PROTOCOL_STEPS], axis=0, dtype=np.float32)
 
 
-_STEP_FIELDS = ("observations", "action_masks", "actions", "behaviour_log_probs", "rewards")
+_STEP_FIELDS = ("observations", "action_masks", "actions", "behaviour_log_probs", "rewards", "alignment_rewards")
 _EPISODE_FIELDS = ("lengths", "terminated", "final_observations", "indices")
 
 
@@ -175,8 +194,17 @@ def action_dtype(n_actions: int) -> np.dtype[Any]:
 
 
 def request_extras(requests: Sequence[EpisodeRequest]) -> dict[str, NDArray[Any]]:
-    """What a batch keeps of its requests: named [N] arrays (``red_agent``: index into `RED_AGENTS`)."""
-    return {"red_agent": np.array([RED_AGENTS.index(r.red_agent) for r in requests], dtype=np.int8)}
+    """What a batch keeps of its requests: named [N] arrays.
+
+    ``red_agent`` is the index into `RED_AGENTS`; ``order_index`` is there when all are asked to follow an order.
+    """
+    extras: dict[str, NDArray[Any]] = {
+        "red_agent": np.array([RED_AGENTS.index(r.red_agent) for r in requests], dtype=np.int8)
+    }
+    orders = [r.order_index for r in requests if r.order_index is not None]
+    if len(orders) == len(requests):
+        extras["order_index"] = np.array(orders, dtype=np.int16)
+    return extras
 
 
 def _starts(lengths: NDArray[np.int32]) -> NDArray[np.int64]:

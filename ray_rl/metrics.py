@@ -27,10 +27,21 @@ def _returns(group: str, what: str) -> dict[str, Metric]:
     return named
 
 
+def _alignments(group: str, what: str) -> dict[str, Metric]:
+    return {
+        f"{group}/compliance": Metric(f"mean share of fixes that followed the order of repair, of the {what}", "0…1"),
+        f"{group}/fixes": Metric("their mean number of fixes (Remove, Restore)", ""),
+        f"{group}/alignment_return_mean": Metric("their mean return for following the order alone", "reward"),
+        f"{group}/total_return_mean": Metric("their mean return, environment and alignment together", "reward"),
+    }
+
+
 METRICS: dict[str, Metric] = {
     **_returns("rollout", "episodes of an update"),
+    **_alignments("rollout", "episodes of an update"),
     "rollout/episode_length": Metric("mean length of the episodes of an update", "steps"),
     **_returns("eval", "evaluation episodes, played greedily on seeds that training never uses"),
+    **_alignments("eval", "evaluation episodes"),
     "eval/return_half_width": Metric("half the width of the 95 % interval of their mean", "reward"),
     "eval/protocol_total": Metric("their returns over 30, 50 and 100 steps, added up over lengths and agents", "reward"),
     "eval/protocol_half_width": Metric("half the width of its 95 % interval", "reward"),

@@ -10,17 +10,19 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_rl.envs.api import BatchedEnv, EnvError, EnvSpec
+from ray_rl.envs.api import BatchedEnv, EnvError, EnvSpec, OrderedEnv
 from ray_rl.envs.cage2.env import Cage2Env
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest, action_dtype, join_arrays, request_extras
 from ray_rl.policy.inference import MlpPolicy
 from ray_rl.rollout_cage2 import run_cage2_episodes
 from ray_rl.seeding import policy_uniforms
+from ray_rl.workflow.alignment import NO_FIX
+from ray_rl.workflow.reward import reward_alignment
 
 
 def run_episodes(
@@ -61,7 +63,7 @@ def step_episodes(
     ]
     steps = _Steps(*(join_arrays(parts) for parts in zip(*(group.steps for group in groups), strict=True)))
     spec = env.spec
-    return EpisodeBatch(
+    batch = EpisodeBatch(
         observations=_on_the_wire(steps.observations, spec),
         action_masks=None if steps.action_masks is None else np.packbits(steps.action_masks, axis=1),
         actions=steps.actions.astype(action_dtype(spec.n_actions)),
@@ -76,6 +78,8 @@ def step_episodes(
         env_s=sum(group.env_s for group in groups),
         policy_s=sum(group.policy_s for group in groups),
     )
+    rule = cast("OrderedEnv", env).alignment if spec.follows_order else None
+    return batch if rule is None or steps.verdicts is None else reward_alignment(batch, steps.verdicts, rule)
 
 
 class _Steps(NamedTuple):
@@ -89,6 +93,7 @@ class _Steps(NamedTuple):
     lengths: NDArray[np.int32]
     terminated: NDArray[np.bool_]
     final_observations: NDArray[Any]
+    verdicts: NDArray[np.int8] | None
 
 
 class _Group(NamedTuple):
@@ -125,6 +130,7 @@ def _step_together(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[Episod
     log_probs = np.zeros((n_steps, n), dtype=np.float32)
     rewards = np.zeros((n_steps, n), dtype=np.float32)
     running = np.ones(n, dtype=np.bool_)
+    verdicts = np.full((n_steps if spec.follows_order else 0, n), NO_FIX, dtype=np.int8)
     lengths = np.zeros(n, dtype=np.int32)
     terminated = np.zeros(n, dtype=np.bool_)
 
@@ -141,6 +147,8 @@ def _step_together(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[Episod
         result = env.step(actions[step])
         observations[step + 1] = _checked("observations", result.observations, observations[0].shape, running)
         rewards[step] = _checked("rewards", result.rewards, running.shape, running)
+        if result.verdicts is not None:
+            verdicts[step] = result.verdicts
         over = result.terminated | result.truncated
         if over.any():
             ends = running & over
@@ -164,6 +172,7 @@ def _step_together(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[Episod
             lengths,
             terminated,
             observations[lengths, np.arange(n)],
+            verdicts[steps, slots] if spec.follows_order else None,
         ),
         env_s,
         policy_s,

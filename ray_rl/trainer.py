@@ -260,6 +260,7 @@ class Trainer:
             max_steps=env.episode_steps,
             purpose=purpose,
             greedy=purpose is not Purpose.TRAIN,
+            order=env.order,
         )
 
     def _record(self, metrics: dict[str, float], at_update: int | None = None) -> None:

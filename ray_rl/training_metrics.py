@@ -116,4 +116,23 @@ def return_metrics(group: str, summaries: Sequence[ChunkSummary]) -> dict[str, f
         theirs = returns[red_agents == number]
         if len(theirs):
             metrics[f"{group}/return_mean/{name}"] = float(theirs.mean())
+    if all("compliance" in s.extras for s in summaries):
+        metrics |= alignment_metrics(group, summaries)
     return metrics
+
+
+def alignment_metrics(group: str, summaries: Sequence[ChunkSummary]) -> dict[str, float]:
+    """How the episodes followed their orders of repair, and what the learner earned in all.
+
+    Args:
+        group: First part of the names, ``rollout`` or ``eval``.
+        summaries: Of chunks whose episodes were asked to follow orders.
+    """
+    alignment = np.concatenate([s.extras["alignment_return"] for s in summaries])
+    total = np.concatenate([s.returns for s in summaries]) + alignment
+    return {
+        f"{group}/alignment_return_mean": float(alignment.mean()),
+        f"{group}/total_return_mean": float(total.mean()),
+        f"{group}/compliance": float(np.concatenate([s.extras["compliance"] for s in summaries]).mean()),
+        f"{group}/fixes": float(np.concatenate([s.extras["fixes"] for s in summaries]).mean()),
+    }

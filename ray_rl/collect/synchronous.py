@@ -30,6 +30,7 @@ from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeRequest
 from ray_rl.policy.inference import MlpPolicy, PolicyWeights
 from ray_rl.rollout import run_episodes
+from ray_rl.workflow.alignment import NO_FIX
 
 _END_S = 5.0
 """How long to look for the process that died, in seconds."""
@@ -96,7 +97,7 @@ class _LockstepEnv:
         self.max_batch = n_workers
         self.barrier_s = 0.0
         self._watchdog_s = watchdog_s
-        self.spec = _spec_of(env)
+        self.spec, self.alignment = _spec_of(env), env.alignment
         self._config = env
         self._vector: AsyncVectorEnv | None = self._start()
         self._n = 0
@@ -134,7 +135,8 @@ class _LockstepEnv:
         running = seen["step_s"][: self._n, 0]
         self.barrier_s += float((running.max() - running).sum())
         n = self._n
-        return StepResult(observations, rewards[:n].astype(np.float32), terminated[:n], truncated[:n])
+        verdicts = seen["verdict"][:n, 0] if self.spec.follows_order else None
+        return StepResult(observations, rewards[:n].astype(np.float32), terminated[:n], truncated[:n], verdicts)
 
     @contextmanager
     def _answering(self, vector: AsyncVectorEnv) -> Iterator[None]:
@@ -202,6 +204,7 @@ class _WorkerEnv(gymnasium.Env[Any, Any]):
             {
                 "view": view,
                 "allowed": spaces.Box(0, 1, (spec.n_actions,), np.uint8),
+                "verdict": spaces.Box(-1, 1, (1,), np.int8),
                 "step_s": spaces.Box(0, np.inf, (1,), np.float64),
             }
         )
@@ -223,17 +226,20 @@ class _WorkerEnv(gymnasium.Env[Any, Any]):
         started = time.perf_counter()
         try:
             result = self._env.step(np.array([action]))
-            seen = self._seen(result.observations[0], time.perf_counter() - started)
+            seen = self._seen(result.observations[0], time.perf_counter() - started, result.verdicts)
         except Exception as error:
             return self._seen(self._blank, 0.0), 0.0, False, False, self._fail(error)
         terminated, truncated = bool(result.terminated[0]), bool(result.truncated[0])
         self._running = not (terminated or truncated)
         return seen, float(result.rewards[0]), terminated, truncated, {}
 
-    def _seen(self, observation: NDArray[Any], step_s: float) -> dict[str, Any]:
+    def _seen(
+        self, observation: NDArray[Any], step_s: float, verdicts: NDArray[np.int8] | None = None
+    ) -> dict[str, Any]:
         masks = self._env.action_masks() if self._running else None
         allowed = np.ones(self._env.spec.n_actions, dtype=np.uint8) if masks is None else masks[0].astype(np.uint8)
-        return {"view": observation, "allowed": allowed, "step_s": np.array([step_s])}
+        verdict = np.full(1, NO_FIX, dtype=np.int8) if verdicts is None else verdicts[:1]
+        return {"view": observation, "allowed": allowed, "verdict": verdict, "step_s": np.array([step_s])}
 
     def _fail(self, error: Exception) -> dict[str, Any]:
         self._running = False

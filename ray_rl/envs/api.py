@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ray_rl.episodes import EpisodeRequest
+from ray_rl.workflow.orders import N_ORDERS, ORDER_CODE_SIZE
+from ray_rl.workflow.rule import AlignmentRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class EnvSpec:
         observation_bits: True when each of them is 0 or 1 (uint8; packed on the wire), else they are float32.
         n_actions: A, number of discrete actions.
         has_action_masks: Whether `BatchedEnv.action_masks` restricts the actions.
+        follows_order: Whether the last 25 numbers of an observation are the code of the order of repair that the
+            episode is asked to follow; the environment is an `OrderedEnv` then.
     """
 
     name: str
@@ -29,6 +33,7 @@ class EnvSpec:
     observation_bits: bool
     n_actions: int
     has_action_masks: bool
+    follows_order: bool = False
 
 
 class StepResult(NamedTuple):
@@ -41,12 +46,15 @@ class StepResult(NamedTuple):
         rewards: [B] float32.
         terminated: [B] bool, the episode ended by itself.
         truncated: [B] bool, the episode reached its number of steps.
+        verdicts: [B] int8, whether the step was a fix that followed the order (`ray_rl.workflow.alignment`); None
+            where no order is asked for.
     """
 
     observations: NDArray[Any]
     rewards: NDArray[np.float32]
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
+    verdicts: NDArray[np.int8] | None = None
 
 
 class BatchedEnv(Protocol):
@@ -76,6 +84,37 @@ class BatchedEnv(Protocol):
 
     def close(self) -> None:
         """Release what the environment holds; safe to call twice."""
+        ...
+
+
+def with_orders(spec: EnvSpec) -> EnvSpec:
+    """The spec of the same environment when its episodes are asked to follow orders of repair."""
+    return replace(
+        spec,
+        name=f"{spec.name} workflow",
+        observation_size=spec.observation_size + ORDER_CODE_SIZE,
+        follows_order=True,
+    )
+
+
+def requested_orders(requests: Sequence[EpisodeRequest]) -> NDArray[np.int64]:
+    """The orders that episodes are asked to follow: [B] int64 in 0…119.
+
+    Raises:
+        ValueError: When an episode names none, or one that does not exist.
+    """
+    for request in requests:
+        if request.order_index is None or not 0 <= request.order_index < N_ORDERS:
+            raise ValueError(f"episode {request.index} names order {request.order_index}, not one of 0…{N_ORDERS - 1}")
+    return np.array([r.order_index for r in requests], dtype=np.int64)
+
+
+class OrderedEnv(BatchedEnv, Protocol):
+    """An environment whose episodes are asked to follow an order of repair (`EnvSpec.follows_order`)."""
+
+    @property
+    def alignment(self) -> AlignmentRule | None:
+        """What following the order is worth."""
         ...
 
 

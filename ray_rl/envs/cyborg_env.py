@@ -9,18 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_rl.config import UserError
-from ray_rl.envs.api import EnvError, EnvSpec, StepResult
+from ray_rl.envs.api import EnvError, EnvSpec, StepResult, requested_orders, with_orders
 from ray_rl.envs.cage2.action_sets import ACTION_SET_SIZES, ACTION_SETS, allowed_actions, game_action
 from ray_rl.envs.cage2.constants import TABLES
 from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE, reset_notebook, update_notebook
+from ray_rl.envs.cage2.repairs import judge_repair, repair_targets
 from ray_rl.envs.cage2.truth import Truth
 from ray_rl.envs.cage2.views import VIEW_SIZES, VIEWS, active_features
 from ray_rl.envs.cyborg.find import load
 from ray_rl.envs.cyborg.game import Game
 from ray_rl.envs.cyborg.rule_set import identify
 from ray_rl.envs.cyborg.table import EMPTY_TABLES, Tables, draw_tables
-from ray_rl.envs.cyborg.truth import truth_of_games
+from ray_rl.envs.cyborg.truth import session_hosts, truth_of_games
 from ray_rl.episodes import RED_AGENTS, EpisodeRequest
+from ray_rl.workflow.alignment import NO_FIX
+from ray_rl.workflow.orders import ORDER_BITS
+from ray_rl.workflow.rule import AlignmentRule
 
 
 class CyborgEnv:
@@ -35,6 +39,7 @@ class CyborgEnv:
         table: ``stock`` or ``corrected``.
         view: ``table``, ``winner`` or ``memory``.
         actions: ``all`` or ``compact``.
+        alignment: What following an order of repair is worth, for episodes that are asked to; None: they are not.
 
     Raises:
         UserError: When CybORG is missing, is another one, or has another rule set.
@@ -50,6 +55,7 @@ class CyborgEnv:
         table: str = "stock",
         view: str = "table",
         actions: str = "all",
+        alignment: AlignmentRule | None = None,
     ) -> None:
         self.table_code = _code("table", table, TABLES)
         self.view_code = _code("view", view, VIEWS)
@@ -70,6 +76,11 @@ class CyborgEnv:
             n_actions=ACTION_SET_SIZES[self.action_set_code],
             has_action_masks=True,
         )
+        self.alignment = alignment
+        if alignment is not None:
+            self.spec = with_orders(self.spec)
+        self._targets = repair_targets(self.action_set_code)
+        self._orders = np.empty(0, dtype=np.int64)
         self._tables: list[Tables] = []
         self._raw: list[dict[str, Any]] = []
         self._notebooks = np.empty((0, NOTEBOOK_SIZE), dtype=np.int64)
@@ -85,6 +96,7 @@ class CyborgEnv:
                 raise ValueError(f"seed {request.seed} of episode {request.index} is outside [0, 2**63)")
             if request.red_agent not in RED_AGENTS:
                 raise ValueError(f"unknown red agent {request.red_agent!r}; known: {', '.join(RED_AGENTS)}")
+        self._orders = requested_orders(requests) if self.spec.follows_order else np.empty(0, dtype=np.int64)
         while len(self._games) < n:
             self._games.append(Game(self._upstream))
         self._raw = [g.reset(r.seed, r.red_agent) for g, r in zip(self._games, requests, strict=False)]
@@ -111,10 +123,13 @@ class CyborgEnv:
         if actions.min() < 0 or actions.max() >= self.spec.n_actions:
             raise ValueError(f"actions go from 0 to {self.spec.n_actions - 1}, got {actions.min()} to {actions.max()}")
         rewards = np.zeros(n, dtype=np.float32)
+        verdicts = np.full(n, NO_FIX, dtype=np.int8) if self.spec.follows_order else None
         for slot in np.flatnonzero(self._steps_left > 0).tolist():
+            if verdicts is not None and (target := self._targets[actions[slot]]) >= 0:
+                verdicts[slot] = judge_repair(self._orders[slot], session_hosts(self._games[slot]), target)
             rewards[slot] = self._step_slot(slot, game_action(self.action_set_code, int(actions[slot])))
         self._steps_left -= 1
-        return StepResult(self._observe(), rewards, np.zeros(n, dtype=np.bool_), self._steps_left <= 0)
+        return StepResult(self._observe(), rewards, np.zeros(n, dtype=np.bool_), self._steps_left <= 0, verdicts)
 
     def _step_slot(self, slot: int, action: int) -> float:
         try:
@@ -152,6 +167,8 @@ class CyborgEnv:
         active = np.empty(self.spec.observation_size, dtype=np.int32)
         for notebook, observation in zip(self._notebooks, observations, strict=True):
             observation[active[: active_features(notebook, self.view_code, active)]] = 1
+        if self.spec.follows_order:
+            np.put_along_axis(observations, VIEW_SIZES[self.view_code] + ORDER_BITS[self._orders], 1, axis=1)
         return observations
 
 

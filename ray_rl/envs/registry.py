@@ -10,6 +10,7 @@ import gymnasium
 
 from ray_rl.config import EnvConfig, UserError, suggest
 from ray_rl.envs.api import BatchedEnv
+from ray_rl.workflow.orders import RANDOM_ORDER
 
 _BUILT_IN = {
     "cage2": "ray_rl.envs.cage2.env:Cage2Env",
@@ -44,6 +45,7 @@ def _options(config: EnvConfig) -> dict[str, Any]:
         "table": config.table,
         "view": config.view,
         "actions": config.actions,
+        "alignment": config.alignment,
     }
     if config.env == "cyborg":
         options["path"] = config.cyborg_path
@@ -62,10 +64,15 @@ def _make_gymnasium_env(env_id: str, max_batch: int) -> BatchedEnv:
         raise UserError(f"environment {env_id!r} cannot be made: {error}") from error
 
 
-@lru_cache(maxsize=1)
 def env_of_this_process(config: EnvConfig) -> BatchedEnv:
     """The environment of a worker process: built once, kept from task to task.
 
-    What an episode returns depends on its request alone, so keeping the environment changes nothing but the time.
+    What an episode returns depends on its request alone, so keeping the environment changes nothing but the time. An
+    episode's order of repair is part of its request: environments that differ in it alone are one.
     """
+    return _kept_env(config if config.workflow is None else config.model_copy(update={"workflow": RANDOM_ORDER}))
+
+
+@lru_cache(maxsize=1)
+def _kept_env(config: EnvConfig) -> BatchedEnv:
     return make_env(config)

@@ -36,7 +36,8 @@ class PpoBatch:
         final_rows: [N] int64, the row of each episode's final observation.
         actions: [M] int64 tensor.
         behaviour_log_probs: [M] float32 tensor, as recorded when acting.
-        rewards: [M] float32.
+        rewards: [M] float32, of the environment.
+        alignment_rewards: [M] float32, for following orders of repair, or None.
         lengths: [N] int32.
         terminated: [N] bool.
         policy_versions: [N] int64, of the weights that acted.
@@ -49,6 +50,7 @@ class PpoBatch:
     actions: Tensor
     behaviour_log_probs: Tensor
     rewards: NDArray[np.float32]
+    alignment_rewards: NDArray[np.float32] | None
     lengths: NDArray[np.int32]
     terminated: NDArray[np.bool_]
     policy_versions: NDArray[np.int64]
@@ -104,6 +106,7 @@ def ppo_batch(episodes: EpisodeBatch, spec: EnvSpec) -> PpoBatch:
         actions=torch.from_numpy(episodes.actions.astype(np.int64)),
         behaviour_log_probs=torch.from_numpy(episodes.behaviour_log_probs.astype(np.float32, copy=True)),
         rewards=episodes.rewards,
+        alignment_rewards=episodes.alignment_rewards,
         lengths=episodes.lengths,
         terminated=episodes.terminated,
         policy_versions=episodes.extras["policy_version"],

@@ -163,6 +163,8 @@ class Learner:
         rewards, terminated = batch.rewards, batch.terminated
         if self._config.objective == "protocol":  # nothing counts after the last step
             rewards, terminated = rewards * protocol_weights(batch.lengths), np.ones_like(terminated)
+        if batch.alignment_rewards is not None:
+            rewards = rewards + batch.alignment_rewards
         raw, returns = generalised_advantages(
             rewards,
             values,

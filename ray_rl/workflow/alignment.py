@@ -18,25 +18,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ray_rl.workflow.rule import AlignmentRule
+
 NO_FIX, VIOLATION, COMPLIANT = -1, 0, 1
 """Verdicts on a step."""
 COMPLIANCE_WITHOUT_FIX = 0.5
 PENALTY_WITHOUT_FIX = 0.2
 """In units of λ."""
-
-
-class AlignmentRule(NamedTuple):
-    """What following the order is worth.
-
-    Attributes:
-        weight: λ, reward for a compliance of 1.
-        bonus: Reward of each compliant fix besides.
-        penalty: Cost of each other fix besides.
-    """
-
-    weight: float = 30.0
-    bonus: float = 0.0
-    penalty: float = 0.0
 
 
 class Alignment(NamedTuple):

@@ -8,15 +8,18 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ray_rl.envs.api import EnvSpec, StepResult
+from ray_rl.envs.api import EnvSpec, StepResult, requested_orders, with_orders
 from ray_rl.envs.cage2.action_sets import ACTION_SET_SIZES, ACTION_SETS, allowed_actions, game_action
 from ray_rl.envs.cage2.constants import RULE_SETS, TABLES
 from ray_rl.envs.cage2.kernels import reset_row, step_row
 from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE
-from ray_rl.envs.cage2.simulator import STATE_SIZE
+from ray_rl.envs.cage2.repairs import judge_repair, repair_targets
+from ray_rl.envs.cage2.simulator import SESSION_HOSTS, STATE_SIZE
 from ray_rl.envs.cage2.truth import Truth, truth_of
 from ray_rl.envs.cage2.views import VIEW_SIZES, VIEWS, active_features
 from ray_rl.episodes import RED_AGENTS, EpisodeRequest
+from ray_rl.workflow.orders import ORDER_BITS
+from ray_rl.workflow.rule import AlignmentRule
 
 
 class Cage2Env:
@@ -27,6 +30,7 @@ class Cage2Env:
         table: ``stock`` or ``corrected``.
         view: ``table``, ``winner`` or ``memory``.
         actions: ``all`` or ``compact``.
+        alignment: What following an order of repair is worth, for episodes that are asked to; None: they are not.
 
     Raises:
         ValueError: For a name that is none of these.
@@ -34,7 +38,14 @@ class Cage2Env:
 
     max_batch = 4096
 
-    def __init__(self, rules: str = "head", table: str = "stock", view: str = "table", actions: str = "all") -> None:
+    def __init__(
+        self,
+        rules: str = "head",
+        table: str = "stock",
+        view: str = "table",
+        actions: str = "all",
+        alignment: AlignmentRule | None = None,
+    ) -> None:
         self.rules_code = _code("rules", rules, RULE_SETS)
         self.table_code = _code("table", table, TABLES)
         self.view_code = _code("view", view, VIEWS)
@@ -46,6 +57,11 @@ class Cage2Env:
             n_actions=ACTION_SET_SIZES[self.action_set_code],
             has_action_masks=True,
         )
+        self.alignment = alignment
+        if alignment is not None:
+            self.spec = with_orders(self.spec)
+        self.targets = repair_targets(self.action_set_code)
+        self._orders = np.empty(0, dtype=np.int64)
         self._states = np.empty((0, STATE_SIZE), dtype=np.int64)
         self._notebooks = np.empty((0, NOTEBOOK_SIZE), dtype=np.int64)
         self._steps_left = np.empty(0, dtype=np.int64)
@@ -59,6 +75,7 @@ class Cage2Env:
                 raise ValueError(f"seed {request.seed} of episode {request.index} is outside [0, 2**63)")
             if request.red_agent not in RED_AGENTS:
                 raise ValueError(f"unknown red agent {request.red_agent!r}; known: {', '.join(RED_AGENTS)}")
+        self._orders = requested_orders(requests) if self.spec.follows_order else np.empty(0, dtype=np.int64)
         self._states = np.empty((len(requests), STATE_SIZE), dtype=np.int64)
         self._notebooks = np.empty((len(requests), NOTEBOOK_SIZE), dtype=np.int64)
         self._steps_left = np.array([r.max_steps for r in requests], dtype=np.int64)
@@ -82,9 +99,10 @@ class Cage2Env:
         if actions.min() < 0 or actions.max() >= self.spec.n_actions:
             raise ValueError(f"actions go from 0 to {self.spec.n_actions - 1}, got {actions.min()} to {actions.max()}")
         rewards = np.empty(n, dtype=np.float32)
+        verdicts = self._judge(actions) if self.spec.follows_order else None
         _step_rows(self._states, self._notebooks, self.table_code, self.action_set_code, actions, rewards)
         self._steps_left -= 1
-        return StepResult(self._observe(), rewards, np.zeros(n, dtype=np.bool_), self._steps_left <= 0)
+        return StepResult(self._observe(), rewards, np.zeros(n, dtype=np.bool_), self._steps_left <= 0, verdicts)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """[B, A] True where an action may help now; see `action_sets.allowed_actions`."""
@@ -102,7 +120,15 @@ class Cage2Env:
     def _observe(self) -> NDArray[np.uint8]:
         observations = np.zeros((len(self._notebooks), self.spec.observation_size), dtype=np.uint8)
         _observe_rows(self._notebooks, self.view_code, observations)
+        if self.spec.follows_order:
+            np.put_along_axis(observations, VIEW_SIZES[self.view_code] + ORDER_BITS[self._orders], 1, axis=1)
         return observations
+
+    def _judge(self, actions: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Whether actions about to be taken follow the orders: [B] int8."""
+        hosts, targets = self._states[:, SESSION_HOSTS], self.targets[actions]
+        steps = zip(self._orders.tolist(), hosts.tolist(), targets.tolist(), strict=True)
+        return np.array([judge_repair(*step) for step in steps], dtype=np.int8)
 
 
 def _code(what: str, name: str, known: tuple[str, ...]) -> int:

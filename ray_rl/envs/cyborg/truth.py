@@ -79,6 +79,14 @@ def _count_sessions(state: Any) -> tuple[list[int], list[int], list[int]]:
     return counts
 
 
+def session_hosts(game: Game) -> int:
+    """Mask of the hosts where Red has a session, foothold included."""
+    mask = 0
+    for session in game.controller.state.sessions["Red"].values():
+        mask |= 1 << _PLACES[session.host]
+    return mask
+
+
 def _decoy_kinds(processes: Iterable[Any]) -> list[int]:
     return [_DECOY_PROCESSES.index(process.name) for process in processes if process.decoy_type]
 
