@@ -15,6 +15,7 @@ from ray_rl.episodes import (
     action_dtype,
     concatenate_in_order,
     episode_requests,
+    protocol_weights,
 )
 from ray_rl.seeding import Purpose
 
@@ -89,3 +90,15 @@ def test_an_error_names_the_episode() -> None:
     assert "episode 41" in text
     assert "seed 99" in text
     assert "ValueError: broken" in text
+
+
+def test_protocol_returns_are_the_sums_over_the_first_30_50_and_100_steps() -> None:
+    lengths = np.array([120, 40, 1], dtype=np.int32)
+    rewards = np.random.default_rng(0).normal(size=161).astype(np.float32)
+    parts = np.split(rewards.astype(np.float64), [120, 160])
+    expected = [sum(part[:steps].sum() for steps in (30, 50, 100)) for part in parts]
+    weights = protocol_weights(lengths)
+    np.testing.assert_allclose(
+        [(part * w).sum() for part, w in zip(parts, np.split(weights, [120, 160]), strict=True)], expected
+    )
+    assert weights[[0, 29, 30, 49, 50, 99, 100, 119]].tolist() == [3, 3, 2, 2, 1, 1, 0, 0]

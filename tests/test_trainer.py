@@ -16,6 +16,7 @@ import pytest
 
 from ray_rl.checkpoint import checkpoints_in, load_checkpoint
 from ray_rl.config import TrainConfig, UserError
+from ray_rl.episodes import RED_AGENTS
 from ray_rl.trainer import train
 
 _SMALL: dict[str, Any] = {
@@ -157,3 +158,20 @@ def test_a_used_folder_is_refused_and_kept(undisturbed: Path) -> None:
 def test_resume_with_other_networks_is_refused(undisturbed: Path) -> None:
     with pytest.raises(UserError, match="hidden_sizes"):
         train(small(undisturbed, resume=True, hidden_sizes=(32,)))
+
+
+def test_evaluation_against_a_mixture_gives_each_agent_its_share_and_the_protocols_total(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    changes = {"red_agent": "mixed", "episode_steps": 100, "objective": "protocol", "total_episodes": 16}
+    run_dir = train(small(tmp_path / "mixed", evaluate_episodes=9, evaluate_every=1, **changes))
+    row = next(r for r in rows_of(run_dir) if "eval/return_mean" in r)
+    by_agent = [row[f"eval/return_mean/{agent}"] for agent in RED_AGENTS]
+    assert row["eval/return_mean"] == pytest.approx(np.mean(by_agent))
+    assert 3 * sum(by_agent) < row["eval/protocol_total"] < sum(by_agent)
+    assert not any("eval/protocol_total" in r for r in rows_of(undisturbed))
+
+
+def test_the_protocols_objective_needs_its_longest_episode(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs episode_steps 100"):
+        small(tmp_path, objective="protocol")

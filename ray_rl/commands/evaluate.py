@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.table import Table
@@ -13,7 +13,9 @@ from ray_rl.commands.flags import parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.config import CollectConfig, CollectorName, RuleSet, UserError, suggest
 from ray_rl.episodes import PROTOCOL_STEPS, RED_AGENTS
+from ray_rl.evaluate.leaderboard import is_complete, standing
 from ray_rl.evaluate.protocol import Scores, evaluate_checkpoint
+from ray_rl.seeding import Purpose
 
 
 @dataclass(frozen=True)
@@ -21,19 +23,26 @@ class EvaluateFlags:
     """Flags of ``ray-rl evaluate``."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run (its latest checkpoint is taken) or of a checkpoint."""
+    """Folder of a run (its latest checkpoint is taken), of a checkpoint or of a saved policy, or the name of one that
+    ships with ray_rl: quick, record, record-leaderboard."""
     episodes: int = 1000
     """Episodes per cell."""
     sampled: bool = False
     """Draw actions from the policy instead of taking the likeliest."""
     rules: RuleSet | None = None
     """Rule set to play; none: the one it was trained on."""
+    env: Literal["cage2", "cyborg"] | None = None
+    """The built-in simulator or CybORG itself; none: what it was trained on."""
+    cyborg_path: str | None = None
+    """Folder of a CybORG 2.1 checkout, for --env cyborg."""
     steps: tuple[int, ...] = PROTOCOL_STEPS
     """Episode lengths, in steps."""
     red_agents: tuple[str, ...] = RED_AGENTS
     """Attackers."""
     seed: int = 0
     """Decides the evaluation's episodes; training never uses them."""
+    validate: bool = False
+    """Play on validation seeds: to choose between policies, so that the protocol's seeds are touched only once."""
     collector: CollectorName = "ray-tasks"
     """How episodes are run."""
     n_workers: int | None = None
@@ -54,6 +63,8 @@ def run(words: list[str]) -> int:
     for name in flags.red_agents:
         if name not in RED_AGENTS:
             raise UserError(f"unknown red agent {name!r}{suggest(name, RED_AGENTS)}")
+    if flags.cyborg_path is not None and flags.env != "cyborg":
+        raise UserError("--cyborg-path needs --env cyborg")
     scores = evaluate_checkpoint(
         flags.checkpoint,
         n_episodes=flags.episodes,
@@ -61,17 +72,43 @@ def run(words: list[str]) -> int:
         seed=flags.seed,
         collect=CollectConfig(collector=flags.collector, n_workers=flags.n_workers, address=flags.address),
         rules=flags.rules,
+        cyborg_path=flags.cyborg_path,
+        in_cyborg=flags.env == "cyborg",
+        purpose=Purpose.VALIDATE if flags.validate else Purpose.EVALUATE,
         steps=flags.steps,
         red_agents=flags.red_agents,
     )
+    show(scores, flags.episodes)
+    save_json(flags.json, scores.to_json() | {"standing": standing_of(scores)})
+    return 0
+
+
+def show(scores: Scores, n_episodes: int) -> None:
+    """Print scores with what is needed to compare and reproduce them."""
     console = make_console()
     how = "greedy" if scores.greedy else "sampled"
-    console.print(f"{scores.environment}", style="bold", soft_wrap=True)
-    console.print(f"mean return ± 95 % interval, {flags.episodes} episodes per cell, {how}, seed {scores.seed}")
+    console.print(f"rules {scores.rules}: {scores.environment}", style="bold", soft_wrap=True)
+    console.print(f"mean return ± 95 % interval, {n_episodes} episodes per cell, {how}, seed {scores.seed}")
+    if scores.purpose == "validate":
+        console.print(
+            "validation seeds: to choose between policies; the score to report is that on the protocol's seeds"
+        )
     console.print(score_table(scores))
-    console.print(f"{scores.checkpoint}, trained on {scores.trained_on}", style="dim", soft_wrap=True)
-    save_json(flags.json, scores.to_json())
-    return 0
+    for line in standing_of(scores):
+        console.print(line, soft_wrap=True)
+    made_by = f"; {scores.made_by}" if scores.made_by else ""
+    console.print(f"{scores.checkpoint}, trained on {scores.trained_on}{made_by}", style="dim", soft_wrap=True)
+
+
+def standing_of(scores: Scores) -> list[str]:
+    """Where the total stands in the published table; nothing for environments that it is not about."""
+    if not scores.environment.startswith(("cage2 ", "cyborg ")):
+        return []
+    if not is_complete([(cell.red_agent, cell.steps) for cell in scores.cells]):
+        return ["the published table adds up nine cells, three red agents over 30, 50 and 100 steps: not all were run"]
+    if "table=stock" not in scores.environment:
+        return ["the published table holds for the stock table of observations: this total is not comparable with it"]
+    return standing(scores.total, scores.total_half_width, scores.rules)
 
 
 def score_table(scores: Scores) -> Table:

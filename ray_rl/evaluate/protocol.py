@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_rl.checkpoint import find_checkpoint, load_checkpoint
 from ray_rl.collect.api import Collector
 from ray_rl.collect.factory import make_collector
-from ray_rl.config import CollectConfig, RuleSet, UserError
+from ray_rl.config import CollectConfig, EnvConfig, RuleSet, UserError
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import PROTOCOL_STEPS, RED_AGENTS, episode_requests
-from ray_rl.policy.inference import PolicyWeights
+from ray_rl.evaluate.policies import TrainedPolicy, load_policy
 from ray_rl.seeding import Purpose
 
 _CONFIDENCE_95 = 1.959964
@@ -47,11 +46,14 @@ class Scores:
     """A policy's scores, with all that is needed to compare and reproduce them.
 
     Attributes:
-        checkpoint: Folder of the policy's checkpoint.
+        checkpoint: Folder of the policy.
         trained_on: What the policy was trained on (`EnvSpec.name`).
+        made_by: How it was trained, in words; empty where nobody said.
         environment: What it was evaluated on (`EnvSpec.name`), rule set included.
+        rules: The rule set.
         greedy: Whether the likeliest action was taken, or a sampled one.
         seed: Seed of the evaluation.
+        purpose: ``evaluate`` for the protocol's own seeds, ``validate`` for those that choose between policies.
         cells: One score per attacker and length.
         total: Sum of the cells' means.
         total_half_width: Half the width of its 95 % interval.
@@ -59,9 +61,12 @@ class Scores:
 
     checkpoint: str
     trained_on: str
+    made_by: str
     environment: str
+    rules: RuleSet
     greedy: bool
     seed: int
+    purpose: str
     cells: tuple[CellScore, ...]
     total: float
     total_half_width: float
@@ -79,54 +84,82 @@ def evaluate_checkpoint(
     seed: int,
     collect: CollectConfig,
     rules: RuleSet | None = None,
+    cyborg_path: str | None = None,
+    in_cyborg: bool = False,
+    purpose: Purpose = Purpose.EVALUATE,
     steps: tuple[int, ...] = PROTOCOL_STEPS,
     red_agents: tuple[str, ...] = RED_AGENTS,
 ) -> Scores:
     """Play a trained policy by the protocol.
 
     Args:
-        path: A checkpoint's folder, or a run's (then its latest checkpoint).
+        path: Whatever `load_policy` reads.
         n_episodes: Episodes per cell.
         greedy: Take the likeliest action instead of a sampled one.
         seed: Seed of the evaluation; training never uses the episodes it gives, whatever its own seed.
         collect: Where the episodes run.
         rules: Rule set to play; default: the one it was trained on.
+        cyborg_path: Folder of a CybORG 2.1 checkout, for `in_cyborg`; None looks for an importable one.
+        in_cyborg: Play in CybORG itself instead of the built-in simulator.
+        purpose: ``EVALUATE`` for the protocol's own seeds, ``VALIDATE`` for those that choose between policies.
         steps: Episode lengths.
         red_agents: Attackers.
 
     Raises:
-        UserError: When the checkpoint cannot be read or does not fit the environment.
+        UserError: When the policy cannot be read or does not fit the environment.
         EpisodeError: When an episode failed.
     """
-    folder = find_checkpoint(path)
-    checkpoint = load_checkpoint(folder)
-    env_config = checkpoint.config.env
-    if rules is not None:
-        env_config = env_config.model_copy(update={"rules": rules})
+    policy = load_policy(path)
+    env_config = evaluation_env(policy, rules, in_cyborg, cyborg_path)
     env = make_env(env_config)
     try:
         spec = env.spec
     finally:
         env.close()
-    weights = PolicyWeights.from_network(checkpoint.arrays)
+    weights = policy.weights
     if (spec.observation_size, spec.n_actions) != (weights.sizes[0], weights.sizes[-1]):
         raise UserError(
-            f"{folder} has a policy of {weights.sizes[0]} inputs and {weights.sizes[-1]} actions, "
+            f"{policy.source} has a policy of {weights.sizes[0]} inputs and {weights.sizes[-1]} actions, "
             f"'{spec.name}' has {spec.observation_size} and {spec.n_actions}"
         )
     with make_collector(collect, env_config) as collector:
-        collector.publish(weights, checkpoint.update)
-        cells = play_cells(collector, seed=seed, n_episodes=n_episodes, greedy=greedy, steps=steps, agents=red_agents)
+        collector.publish(weights, policy.update)
+        cells = play_cells(
+            collector,
+            seed=seed,
+            n_episodes=n_episodes,
+            greedy=greedy,
+            steps=steps,
+            agents=red_agents,
+            purpose=purpose,
+        )
     return Scores(
-        checkpoint=str(folder),
-        trained_on=checkpoint.spec.name,
+        checkpoint=str(policy.source),
+        trained_on=policy.spec.name,
+        made_by=policy.made_by,
         environment=spec.name,
+        rules=env_config.rules,
         greedy=greedy,
         seed=seed,
+        purpose=purpose.name.lower(),
         cells=cells,
         total=sum(cell.mean for cell in cells),
         total_half_width=math.sqrt(sum(cell.half_width**2 for cell in cells)),
     )
+
+
+def evaluation_env(policy: TrainedPolicy, rules: RuleSet | None, in_cyborg: bool, cyborg_path: str | None) -> EnvConfig:
+    """What a policy is played in: what it was trained on, but for the rule set and CybORG in place of the simulator.
+
+    Raises:
+        UserError: When CybORG is asked for and the policy defends something else.
+    """
+    changes: dict[str, Any] = {} if rules is None else {"rules": rules}
+    if in_cyborg:
+        if policy.env.env not in ("cage2", "cyborg"):
+            raise UserError(f"{policy.source} was trained on {policy.env.env}, which CybORG does not play")
+        changes |= {"env": "cyborg", "cyborg_path": cyborg_path}
+    return policy.env.model_copy(update=changes)
 
 
 def play_cells(
@@ -137,6 +170,7 @@ def play_cells(
     greedy: bool,
     steps: tuple[int, ...],
     agents: tuple[str, ...],
+    purpose: Purpose = Purpose.EVALUATE,
 ) -> tuple[CellScore, ...]:
     """Play every cell with the weights that the collector has, all cells at once.
 
@@ -147,6 +181,7 @@ def play_cells(
         greedy: Take the likeliest action instead of a sampled one.
         steps: Episode lengths.
         agents: Attackers.
+        purpose: Decides which seeds the episodes get.
 
     Returns:
         Scores, attackers within lengths.
@@ -160,7 +195,7 @@ def play_cells(
                 n_episodes,
                 red_agent=agent,
                 max_steps=length,
-                purpose=Purpose.EVALUATE,
+                purpose=purpose,
                 greedy=greedy,
             )
         )

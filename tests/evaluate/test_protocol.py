@@ -12,7 +12,7 @@ from ray_rl.checkpoint import Checkpoint, save_checkpoint
 from ray_rl.collect.sequential import SequentialCollector
 from ray_rl.config import CollectConfig, EnvConfig, TrainConfig, UserError
 from ray_rl.envs.registry import make_env
-from ray_rl.episodes import RED_AGENTS, episode_requests
+from ray_rl.episodes import PROTOCOL_STEPS, RED_AGENTS, EpisodeBatch, episode_requests
 from ray_rl.evaluate.protocol import evaluate_checkpoint, play_cells
 from ray_rl.policy.inference import MlpPolicy, PolicyWeights
 from ray_rl.policy.random_weights import random_weights
@@ -80,6 +80,27 @@ def test_a_checkpoint_is_scored_on_its_rules_and_names_them(checkpoint: Path) ->
     assert "rules=head" in there.trained_on
     again = evaluate_checkpoint(checkpoint, **arguments)  # type: ignore[arg-type]
     assert again == here
+
+
+def test_one_long_episode_holds_the_three_lengths_of_the_protocol() -> None:
+    """A policy that does not know the length plays the first 30 steps alike, so the weighted return is the total."""
+    env = EnvConfig(view="memory")
+    weights = weights_for(env)
+
+    def batch(steps: int) -> EpisodeBatch:
+        requests = episode_requests(4, 0, 20, red_agent="mixed", max_steps=steps, purpose=Purpose.VALIDATE, greedy=True)
+        return run_episodes(make_env(env), MlpPolicy(weights), requests, 0)
+
+    by_length = sum(batch(steps).returns() for steps in PROTOCOL_STEPS)
+    np.testing.assert_allclose(batch(100).protocol_returns(), by_length, rtol=1e-9)
+
+
+def test_validation_plays_other_episodes_and_says_so(checkpoint: Path) -> None:
+    arguments = {"n_episodes": 10, "greedy": True, "seed": 1, "collect": SEQUENTIAL}
+    protocol = evaluate_checkpoint(checkpoint, **arguments)  # type: ignore[arg-type]
+    validation = evaluate_checkpoint(checkpoint, purpose=Purpose.VALIDATE, **arguments)  # type: ignore[arg-type]
+    assert (protocol.purpose, validation.purpose) == ("evaluate", "validate")
+    assert protocol.total != validation.total
 
 
 def test_evaluation_seeds_are_never_those_of_training() -> None:

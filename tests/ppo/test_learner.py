@@ -287,3 +287,12 @@ def test_in_a_thread_it_gives_the_same_bits_and_the_error_comes_out_of_the_resul
         threaded.load_state(saved)
         np.testing.assert_array_equal(threaded.weights().values, plain.weights().values)
     threaded.close()
+
+
+def test_the_objective_of_the_protocol_counts_early_rewards_three_times_and_ends_with_the_episode() -> None:
+    """Episodes of 20 steps at most: all their rewards count three times."""
+    with closing(masked_learner(objective="protocol")) as one, closing(masked_learner()) as two:
+        chunks = masked_chunks(one)
+        one.update(chunks)
+        two.update([replace(c, rewards=3 * c.rewards, terminated=np.ones_like(c.terminated)) for c in chunks])
+        assert_same(one.state(), two.state())
