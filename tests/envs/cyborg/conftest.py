@@ -1,8 +1,10 @@
-"""Tests marked ``cyborg`` need the folder of a CybORG 2.1 checkout in RAY_RL_CYBORG_PATH."""
+"""Tests marked ``cyborg`` need an importable CybORG 2.1, or the folder of a checkout in RAY_RL_CYBORG_PATH."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +16,12 @@ from ray_rl.envs.cyborg.rule_set import identify
 @pytest.fixture(scope="session")
 def cyborg_path() -> str:
     path = os.environ.get("RAY_RL_CYBORG_PATH")
-    if not path:
-        pytest.skip("RAY_RL_CYBORG_PATH names no folder of a CybORG 2.1 checkout")
-    return path
+    if path:
+        return path
+    spec = importlib.util.find_spec("CybORG")
+    if spec is None or spec.origin is None:
+        pytest.skip("CybORG 2.1 is not installed, and RAY_RL_CYBORG_PATH names no folder of a checkout")
+    return str(Path(spec.origin).parent)
 
 
 @pytest.fixture(scope="session")
