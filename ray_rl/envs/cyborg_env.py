@@ -12,12 +12,14 @@ from ray_rl.config import UserError
 from ray_rl.envs.api import EnvError, EnvSpec, StepResult, requested_orders, with_orders
 from ray_rl.envs.cage2.action_sets import ACTION_SET_SIZES, ACTION_SETS, allowed_actions, game_action
 from ray_rl.envs.cage2.constants import TABLES
-from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE, reset_notebook, update_notebook
+from ray_rl.envs.cage2.events import Event
+from ray_rl.envs.cage2.notebook import N_STEPS, NOTEBOOK_SIZE, reset_notebook, update_notebook
 from ray_rl.envs.cage2.repairs import judge_repair, repair_targets
 from ray_rl.envs.cage2.truth import Truth
 from ray_rl.envs.cage2.views import VIEW_SIZES, VIEWS, active_features
 from ray_rl.envs.cyborg.find import load
 from ray_rl.envs.cyborg.game import Game
+from ray_rl.envs.cyborg.raw_events import events_in
 from ray_rl.envs.cyborg.rule_set import identify
 from ray_rl.envs.cyborg.table import EMPTY_TABLES, Tables, draw_tables
 from ray_rl.envs.cyborg.truth import session_hosts, truth_of_games
@@ -154,6 +156,11 @@ class CyborgEnv:
         if not self._tables:
             raise ValueError("call reset before truth")
         return truth_of_games(self._games[: len(self._tables)])
+
+    def events(self) -> list[list[Event]]:
+        """The raw events of the latest step of each slot, which Blue's table is read from."""
+        started = zip(self._raw, self._notebooks, strict=True)
+        return [events_in(raw) if notebook[N_STEPS] else [] for raw, notebook in started]
 
     def raw_observations(self) -> list[dict[str, Any]]:
         """Blue's observation of each slot as CybORG gives it: the step's events with ports, process ids and files."""

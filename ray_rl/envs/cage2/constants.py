@@ -71,7 +71,7 @@ PORT_MASK: Final = (1 << len(PORTS)) - 1
 SCAN_STORED: Final = 1 << 15
 """Flag in Red's stored port mask of a host: a scan that saw something is stored."""
 
-_SOCKETS: Final = (
+SOCKETS: Final = (
     (22, 53, 53, 68),
     (22,),
     (22, 135, 3389, 445, 139, 80, 443),
@@ -86,9 +86,10 @@ _SOCKETS: Final = (
     (80, 3389, 443, 25),
     (22, 80, 3390, 443, 25),
 )
-BASE_SOCKETS: Final = np.array([len(sockets) for sockets in _SOCKETS], dtype=np.int64)
+"""Ports of the listening sockets of each clean host."""
+BASE_SOCKETS: Final = np.array([len(sockets) for sockets in SOCKETS], dtype=np.int64)
 """[13] listening sockets of a clean host: a scan leaves one event for each."""
-BASE_PORTS: Final = np.array([mask_of(*(_BIT[p] for p in sockets)) for sockets in _SOCKETS], dtype=np.int64)
+BASE_PORTS: Final = np.array([mask_of(*(_BIT[p] for p in sockets)) for sockets in SOCKETS], dtype=np.int64)
 """[13] port masks of a clean host."""
 
 EXPLOITS: Final = (
@@ -104,7 +105,8 @@ EXPLOITS: Final = (
 """In falling order of the weight by which Red prefers them (7, 6, 5, 4, 3, 2, 1, 0.1)."""
 N_EXPLOITS: Final = len(EXPLOITS)
 FTP, HARAKA, SQL, HTTPS_RFI, HTTP_RFI, ETERNAL_BLUE, BLUE_KEEP, SSH = range(N_EXPLOITS)
-_EXPLOIT_PORTS: Final = (21, 25, 3390, 443, 80, 139, 3389, 22)
+EXPLOIT_PORTS: Final = (21, 25, 3390, 443, 80, 139, 3389, 22)
+"""Port that each exploit attacks."""
 NO_EFFECT, USER_SESSION, PRIVILEGED_SESSION = range(3)
 
 
@@ -128,14 +130,14 @@ def _exploit_outcomes() -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
         USER_SESSION,
     )
     for host in range(N_HOSTS):
-        if host != DEFENDER and 22 in _SOCKETS[host]:
+        if host != DEFENDER and 22 in SOCKETS[host]:
             outcomes[host, SSH] = USER_SESSION
     return outcomes
 
 
 EXPLOIT_OUTCOMES: Final = _exploit_outcomes()
 """[13, 8] NO_EFFECT, USER_SESSION or PRIVILEGED_SESSION."""
-SSH_HOSTS: Final = mask_of(*(h for h in range(N_HOSTS) if 22 in _SOCKETS[h]))
+SSH_HOSTS: Final = mask_of(*(h for h in range(N_HOSTS) if 22 in SOCKETS[h]))
 """Hosts with a genuine SSH service; on Defender nobody's password can be guessed."""
 
 
@@ -144,7 +146,7 @@ def _exploit_options() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     options = np.zeros(PORT_MASK + 1, dtype=np.int64)
     web = mask_of(_BIT[80], _BIT[443])
     for ports in range(PORT_MASK + 1):
-        for exploit, port in enumerate(_EXPLOIT_PORTS):
+        for exploit, port in enumerate(EXPLOIT_PORTS):
             if ports >> _BIT[port] & 1 and (exploit != SQL or ports & web):
                 options[ports] |= 1 << exploit
     return options

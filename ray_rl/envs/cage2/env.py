@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from ray_rl.envs.api import EnvSpec, StepResult, requested_orders, with_orders
 from ray_rl.envs.cage2.action_sets import ACTION_SET_SIZES, ACTION_SETS, allowed_actions, game_action
 from ray_rl.envs.cage2.constants import RULE_SETS, TABLES
+from ray_rl.envs.cage2.events import Event, events_of
 from ray_rl.envs.cage2.kernels import reset_row, step_row
-from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE
+from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE, OWN_ACTIONS
 from ray_rl.envs.cage2.repairs import judge_repair, repair_targets
 from ray_rl.envs.cage2.simulator import SESSION_HOSTS, STATE_SIZE
 from ray_rl.envs.cage2.truth import Truth, truth_of
@@ -113,6 +114,11 @@ class Cage2Env:
     def truth(self) -> Truth:
         """The true state of all environments, which Blue does not see."""
         return truth_of(self._states)
+
+    def events(self) -> list[list[Event]]:
+        """The raw events of the latest step of each environment, which Blue's table is read from."""
+        pairs = zip(self._states, self._notebooks, strict=True)
+        return [events_of(state, int(notebook[OWN_ACTIONS])) for state, notebook in pairs]
 
     def close(self) -> None:
         """Nothing to release."""

@@ -121,8 +121,10 @@ def test_the_raw_events_of_a_step_are_offered(env: CyborgEnv) -> None:
     env.step(np.array([0]))
     env.step(np.array([0]))
     (raw,) = env.raw_observations()
+    (events,) = env.events()
     (host,) = (name for name in raw if name != "success")
     assert host.startswith("User")
+    assert {event.kind for event in events} == {"connection"}
     assert {process["Connections"][0]["local_port"] for process in raw[host]["Processes"]} <= set(range(1, 4000))
 
 

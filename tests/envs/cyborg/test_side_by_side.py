@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 
 from ray_rl.cli import main
-from ray_rl.envs.cage2.traces import load_trace, replay
+from ray_rl.envs.cage2 import simulator as s
+from ray_rl.envs.cage2.constants import RULE_SETS
+from ray_rl.envs.cage2.events import events_of
+from ray_rl.envs.cage2.traces import RED_CODES, forced_outcomes, load_trace, replay
 from ray_rl.envs.cyborg.blue_policies import BLUE_POLICIES, Seen
 from ray_rl.envs.cyborg.game import Game
+from ray_rl.envs.cyborg.raw_events import events_in
 from ray_rl.envs.cyborg.recorder import record_episodes, save_trace
 from ray_rl.envs.cyborg.side_by_side import play_side_by_side
+from ray_rl.episodes import RED_AGENTS
 
 pytestmark = pytest.mark.cyborg
 
@@ -36,6 +41,24 @@ def test_no_step_differs_in_any_pair_of_agents(game: Game, rules: str) -> None:
     assert sum(pair.n_steps for pair in pairs) >= 6000
     assert "".join(pair.first_difference for pair in pairs) == ""
     assert sum(pair.n_mismatches for pair in pairs) == 0
+
+
+@pytest.mark.parametrize("red", ["bline", "meander"])
+def test_the_raw_events_are_the_same_in_both(game: Game, rules: str, red: str) -> None:
+    make_blue, seeds = BLUE_POLICIES["mixed"], range(100, 104)
+    trace = record_episodes(game, red, make_blue, seeds, 60)
+    forced, state = forced_outcomes(trace), np.empty(s.STATE_SIZE, dtype=np.int64)
+    n_events = 0
+    for episode, seed in enumerate(seeds):
+        game.reset(seed, RED_AGENTS[RED_CODES[red]])
+        s.reset_state(state, np.uint64(0), RED_CODES[red], RULE_SETS.index(rules))
+        for step, action in enumerate(trace.arrays["blue_action"][episode].tolist()):
+            observation, _ = game.step(action)
+            s.step_state(state, action, forced[episode, step])
+            events = events_in(observation)
+            assert events_of(state, action) == events
+            n_events += len(events)
+    assert n_events > 200
 
 
 @pytest.mark.parametrize("name", ["bline__mixed__T100", "meander__mixed__T100", "meander__react_restore__T100"])
