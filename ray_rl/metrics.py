@@ -43,7 +43,7 @@ METRICS: dict[str, Metric] = {
     **_returns("eval", "evaluation episodes, played greedily on seeds that training never uses"),
     **_alignments("eval", "evaluation episodes"),
     "eval/return_half_width": Metric("half the width of the 95 % interval of their mean", "reward"),
-    "eval/protocol_total": Metric("their returns over 30, 50 and 100 steps, added up over lengths and agents", "reward"),
+    "eval/protocol_total": Metric("their returns over 30, 50 and 100 steps, summed over lengths and agents", "reward"),
     "eval/protocol_half_width": Metric("half the width of its 95 % interval", "reward"),
     "train/policy_loss": Metric("clipped surrogate objective, negated", ""),
     "train/value_loss": Metric("squared error of the critic, on normalised returns", ""),

@@ -78,13 +78,13 @@ _PLACE = np.full(N_HOSTS, -1, dtype=np.int64)
 _PLACE[SEEN_HOSTS] = np.arange(N_SEEN)
 
 N_DECOY_BITS = len(COMPACT_DECOYS)
-_AGE_BOUNDS = np.array([1, 2, 3, 5, 9, 16], dtype=np.int64)
-_N_AGES = len(_AGE_BOUNDS) + 1
+AGE_BOUNDS = np.array([1, 2, 3, 5, 9, 16], dtype=np.int64)
+_N_AGES = len(AGE_BOUNDS) + 1
 """Ages in steps, in buckets 0, 1, 2, 3-4, 5-8, 9-15, 16 and more."""
-_CLOCK_BOUNDS = np.array(
+CLOCK_BOUNDS = np.array(
     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 23, 26, 30, 35, 40, 45, 50, 60, 70, 80, 90], dtype=np.int64
 )
-_N_CLOCK = len(_CLOCK_BOUNDS) + 1
+_N_CLOCK = len(CLOCK_BOUNDS) + 1
 _N_COUNTS = 3
 _KINDS = ("wait", "Analyse", "Remove", "decoy", "Restore")
 _N_KINDS = len(_KINDS)
@@ -159,7 +159,7 @@ def _list_memory(notebook: Row, offset: int, active: NDArray[np.int32], n: int) 
         for place in range(N_SEEN):
             since = notebook[start + SEEN_HOSTS[place]]
             if since != NEVER:
-                active[n] = offset + _bucket(now - 1 - since, _AGE_BOUNDS)
+                active[n] = offset + _bucket(now - 1 - since, AGE_BOUNDS)
                 n += 1
             offset += _N_AGES
     for place in range(N_SEEN):
@@ -179,7 +179,7 @@ def _list_memory(notebook: Row, offset: int, active: NDArray[np.int32], n: int) 
         if action != NEVER:
             n = _list_own_action(action, offset, active, n)
         offset += _N_KINDS + N_SEEN
-    active[n] = offset + _bucket(now, _CLOCK_BOUNDS)
+    active[n] = offset + _bucket(now, CLOCK_BOUNDS)
     n += 1
     offset += _N_CLOCK
     for k in range(N_FIRST_SCANS):
@@ -232,12 +232,12 @@ def feature_names(view: int) -> list[str]:
     if view == WINNER_VIEW:
         return names
     names += [f"{decoy} at the {which} scan" for which in ("first", "latest") for decoy in decoys]
-    ages = _bucket_names(_AGE_BOUNDS)
+    ages = _bucket_names(AGE_BOUNDS)
     names += [f"{host}: {what} {age} steps ago" for what in _TIME_NAMES for host in hosts for age in ages]
     names += [f"{host}: {count} exploits since Restore" for host in hosts for count in ("1", "2", "3+")]
     names += [f"event {k} back: {kind} of {h}" for k in range(N_EVENTS) for h in hosts for kind in ("scan", "exploit")]
     names += [f"own action {k} back: {what}" for k in range(N_OWN_ACTIONS) for what in (*_KINDS, *hosts)]
-    names += [f"{clock} steps since the start" for clock in _bucket_names(_CLOCK_BOUNDS)]
+    names += [f"{clock} steps since the start" for clock in _bucket_names(CLOCK_BOUNDS)]
     return names + [f"scan number {k + 1} was of {host}" for k in range(N_FIRST_SCANS) for host in hosts]
 
 
