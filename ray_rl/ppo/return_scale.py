@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ray_rl.policy.actor_critic import Mlp
 
-_LEAST_WEIGHT = 0.05
-"""Weight of a new batch once many were seen: the statistics follow the last twenty updates or so."""
+_LEAST_WEIGHT = 0.2
+"""Weight of a new batch once many were seen: the statistics follow the last five updates or so, so that
+the critic learns numbers of the order of 1 while returns fall by a factor of ten within a minute."""
 _LEAST_DEVIATION = 1e-2
 """Returns that vary less than this are not magnified."""
 
