@@ -49,6 +49,10 @@ class EvaluateFlags:
     """Worker processes; none: one per CPU."""
     address: str | None = None
     """Address of a running Ray cluster, or auto; none: a Ray of its own."""
+    report: Path | None = None
+    """HTML file for a page of its own: scores, rewards, hosts, actions, and three episodes step by step."""
+    report_episodes: int = 300
+    """Episodes against each red agent behind the page's pictures."""
     json: Path | None = None
     """File for what the table shows, as JSON."""
 
@@ -65,6 +69,7 @@ def run(words: list[str]) -> int:
             raise UserError(f"unknown red agent {name!r}{suggest(name, RED_AGENTS)}")
     if flags.cyborg_path is not None and flags.env != "cyborg":
         raise UserError("--cyborg-path needs --env cyborg")
+    _check_report(flags)
     scores = evaluate_checkpoint(
         flags.checkpoint,
         n_episodes=flags.episodes,
@@ -79,8 +84,29 @@ def run(words: list[str]) -> int:
         red_agents=flags.red_agents,
     )
     show(scores, flags.episodes)
+    if flags.report is not None:
+        _write_report(flags, scores, flags.report)
     save_json(flags.json, scores.to_json() | {"standing": standing_of(scores)})
     return 0
+
+
+def _check_report(flags: EvaluateFlags) -> None:
+    if flags.report_episodes < 1:
+        raise UserError("--report-episodes must be 1 or more")
+    if flags.report is not None and not flags.report.absolute().parent.is_dir():
+        raise UserError(f"--report {flags.report}: there is no folder {flags.report.absolute().parent}")
+
+
+def _write_report(flags: EvaluateFlags, scores: Scores, path: Path) -> None:
+    from ray_rl.evaluate.report import write_report  # the simulator's names are needed by the page alone
+
+    if not scores.environment.startswith(("cage2 ", "cyborg ")):
+        raise UserError(f"--report is about CAGE-2, not about {scores.environment}")
+    try:
+        write_report(scores, path, flags.checkpoint, flags.report_episodes, flags.cyborg_path)
+    except OSError as error:
+        raise UserError(f"cannot write --report {path}: {error.strerror}") from error
+    print(f"report: {path}")
 
 
 def show(scores: Scores, n_episodes: int) -> None:
