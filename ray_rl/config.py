@@ -194,6 +194,8 @@ class EvaluateConfig(_Group):
     """Updates between evaluations; 0: never."""
     evaluate_episodes: PositiveInt = 100
     """Episodes of an evaluation, on seeds that training never uses."""
+    evaluate_sampled: bool = False
+    """Draw the actions of an evaluation from the policy, as in training, instead of taking the likeliest."""
 
 
 class RunConfig(_Group):
@@ -207,6 +209,8 @@ class RunConfig(_Group):
     """Folder of the run; none: runs/ENV_RED-AGENT_SEED_TIME."""
     resume: bool = False
     """Go on with the run in --run-dir where its last checkpoint stopped."""
+    start_from: Path | None = None
+    """A run or checkpoint whose networks this run starts from; counters, schedules and Adam's moments start anew."""
     checkpoint_every: PositiveInt = 25
     """Updates between checkpoints; one is always written at the end."""
     keep_checkpoints: PositiveInt = 3

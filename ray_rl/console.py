@@ -87,7 +87,7 @@ class Progress:
         score = self._latest.get("eval/return_mean")
         half_width = self._latest.get("eval/return_half_width", 0.0)
         if score is not None:
-            self._console.print(f"last evaluation: {score:.1f} ± {half_width:.1f} (greedy, unseen seeds)")
+            self._console.print(f"last evaluation: {score:.1f} ± {half_width:.1f} (unseen seeds)")
         if stopped:
             self._console.print(f"stopped after update {update} of {self._n_updates}, saved; to go on:", soft_wrap=True)
             config = self._folder / "config.yaml"
@@ -108,6 +108,8 @@ class Progress:
         ]
         if "eval/return_mean" in m:
             parts.append(f"eval {m['eval/return_mean']:.1f} ± {m['eval/return_half_width']:.1f}")
+        if "rollout/compliance" in m:
+            parts.append(f"compliance {m['rollout/compliance']:.2f}")
         parts.append(f"lag {m.get('staleness/mean', 0):.1f}")
         return "  ".join(parts)
 

@@ -151,6 +151,12 @@ class RunFolder:
         # TensorBoard drops what it has read of later steps when a session starts at an earlier one.
         self._write_event(Event(step=episodes + 1, session_log=SessionLog(status=SessionLog.START)))
 
+    def values_of(self, name: str) -> list[float]:
+        """What was recorded of a metric so far, in the order of its rows."""
+        lines = (self.path / _METRICS).read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        return [float(row[name]) for row in rows if row.get(name) is not None]
+
     def _write_config_to_tensorboard(self) -> None:
         text = "\n".join(f"    {line}" for line in self._config.to_yaml().splitlines())
         values = {

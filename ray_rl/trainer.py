@@ -8,12 +8,23 @@ as the learner has finished k - max_staleness updates; their policy is therefore
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from ray_rl.checkpoint import Checkpoint, checkpoints_in, load_checkpoint, save_checkpoint
+from rich.console import Console
+
+from ray_rl.checkpoint import (
+    NETWORK_PREFIX,
+    Checkpoint,
+    checkpoints_in,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from ray_rl.collect.api import Chunk, ChunkSummary, Collector
 from ray_rl.collect.factory import make_collector
 from ray_rl.config import TrainConfig, UserError
@@ -23,11 +34,12 @@ from ray_rl.envs.registry import make_env
 from ray_rl.episodes import MIXED_RED_AGENT, PROTOCOL_STEPS, RED_AGENTS, EpisodeRequest, episode_requests
 from ray_rl.failures import RunError
 from ray_rl.interruption import Interruption
-from ray_rl.ppo.api import LearnerHandle, LearnerState, UpdateStats
-from ray_rl.ppo.factory import make_learner
+from ray_rl.ppo.api import RETURN_COUNTER, RETURNS_PREFIX, LearnerHandle, LearnerState, UpdateStats
+from ray_rl.ppo.factory import make_learner, make_local_learner
 from ray_rl.run_folder import CHECKPOINTS, RunFolder, check_run_folder
 from ray_rl.seeding import Purpose
 from ray_rl.training_metrics import Stopwatch, evaluation_metrics, update_metrics
+from ray_rl.workflow.gate import gate_outcome
 
 CHALLENGE_ENVS = ("cage2", "cyborg")
 """Environments that the challenge's protocol is about."""
@@ -50,19 +62,39 @@ def train(config: TrainConfig) -> Path:
         EpisodeError: When an environment failed; everything up to the last update is saved by then.
         RunError: When the run cannot go on for another reason: a full disk, a learner that died or diverged.
     """
+    with Interruption() as interruption:
+        return _train(config, make_learner, interruption, Console(file=sys.stdout, highlight=False))
+
+
+def train_silently(config: TrainConfig) -> Path:
+    """Train as `train` does, with the learner in this process and nothing on the screen.
+
+    For many trainings one after another: the second finds torch loaded and everything compiled. Signals are left to
+    the caller. Arguments, result and errors as there.
+    """
+    return _train(config, make_local_learner, Interruption(), Console(quiet=True))
+
+
+def _train(
+    config: TrainConfig,
+    learner_of: Callable[[EnvSpec, TrainConfig], LearnerHandle],
+    interruption: Interruption,
+    console: Console,
+) -> Path:
     check_run_folder(config)
     with contextlib.closing(make_env(config.env)) as env:
         spec = env.spec
-    start = _last_checkpoint(config, spec)
+    last, first = _last_checkpoint(config, spec), _first_networks(config, spec)
     with contextlib.ExitStack() as parts:
-        interruption = parts.enter_context(Interruption())
         collector = parts.enter_context(make_collector(config.collect, config.env))
-        learner = parts.enter_context(make_learner(spec, config))
+        learner = parts.enter_context(learner_of(spec, config))
         folder = parts.enter_context(RunFolder.open(config))
-        progress = parts.enter_context(Progress(config, folder.path))
+        progress = parts.enter_context(Progress(config, folder.path, console))
         trainer = Trainer(config, spec, folder, collector, learner, progress, interruption)
-        if start is not None:
-            trainer.restore(start)
+        if last is not None:
+            trainer.restore(last)
+        elif first is not None:
+            trainer.start_from(first)
         trainer.run()
         return folder.path
 
@@ -77,6 +109,19 @@ def _last_checkpoint(config: TrainConfig, spec: EnvSpec) -> Checkpoint | None:
         raise UserError(
             f"{found[-1]} was trained on '{checkpoint.spec.name}', this run's environment is '{spec.name}': "
             "resume with the same environment, or start a run in a new --run-dir"
+        )
+    return checkpoint
+
+
+def _first_networks(config: TrainConfig, spec: EnvSpec) -> Checkpoint | None:
+    """The checkpoint whose networks a new run starts from, if any."""
+    if config.run.start_from is None:
+        return None
+    checkpoint = load_checkpoint(find_checkpoint(config.run.start_from))
+    if checkpoint.spec != spec or checkpoint.config.policy != config.policy:
+        raise UserError(
+            f"--start-from {config.run.start_from} was trained on '{checkpoint.spec.name}' with hidden_sizes "
+            f"{checkpoint.config.policy.hidden_sizes}, this run is for '{spec.name}' with {config.policy.hidden_sizes}"
         )
     return checkpoint
 
@@ -119,6 +164,7 @@ class Trainer:
         self._inbox: dict[int, list[Chunk]] = defaultdict(list)
         self._evaluated: list[ChunkSummary] = []
         self._evaluation_of: int | None = None
+        self._compliance: list[float] = []
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue after a checkpoint as if the run had never stopped.
@@ -134,11 +180,19 @@ class Trainer:
         self._env_steps = checkpoint.env_steps
         self._elapsed_before_s = checkpoint.elapsed_s
         self._folder.drop_metrics_after(checkpoint.update)
+        self._compliance = self._folder.values_of("rollout/compliance")
+
+    def start_from(self, checkpoint: Checkpoint) -> None:
+        """Take over the networks of a checkpoint, and the scale of returns that its critic was trained for."""
+        fresh = self._learner.state()
+        taken = {n: a for n, a in checkpoint.arrays.items() if n.startswith((NETWORK_PREFIX, RETURNS_PREFIX))}
+        counters = {RETURN_COUNTER: checkpoint.counters[RETURN_COUNTER]}
+        self._learner.load_state(LearnerState({**fresh.arrays, **taken}, {**fresh.counters, **counters}))
 
     def run(self) -> None:
         """Update until the run is complete or the user stops it; the last state is saved either way."""
         try:
-            while self._update < self._config.n_updates and not self._interruption.requested:
+            while self._update < self._config.n_updates and not (self._interruption.requested or self._is_learned()):
                 self._one_update()
             if not self._interruption.requested:
                 self._evaluate_at_the_end()
@@ -153,6 +207,13 @@ class Trainer:
         except OSError as error:
             raise RunError(self._disk_trouble(error)) from error
         self._progress.finish(self._update, stopped=self._interruption.requested)
+
+    def _is_learned(self) -> bool:
+        """Whether the order of repair is followed well enough, or will not be, for the run to end."""
+        gate = self._config.gate
+        if gate.until_compliance is None:
+            return False
+        return gate_outcome(self._compliance, gate.until_compliance, gate.compliance_patience) is not None
 
     def _one_update(self) -> None:
         watch = Stopwatch()
@@ -170,7 +231,9 @@ class Trainer:
         self._env_steps += stats.n_steps
         with watch("record"):
             self._finish_evaluation()
-            self._record(update_metrics([c.summary for c in chunks], stats, watch))
+            metrics = update_metrics([c.summary for c in chunks], stats, watch)
+            self._compliance += [metrics[name] for name in ("rollout/compliance",) if name in metrics]
+            self._record(metrics)
             if self._update % self._config.run.checkpoint_every == 0:
                 self._save()
 
@@ -248,9 +311,7 @@ class Trainer:
             self._submit_evaluation()
             self._finish_evaluation()
 
-    def _requests(
-        self, first: int, count: int, purpose: Purpose, red_agent: str | None = None
-    ) -> list[EpisodeRequest]:
+    def _requests(self, first: int, count: int, purpose: Purpose, red_agent: str | None = None) -> list[EpisodeRequest]:
         env = self._config.env
         return episode_requests(
             self._config.run.seed,
@@ -259,7 +320,7 @@ class Trainer:
             red_agent=red_agent or env.red_agent,
             max_steps=env.episode_steps,
             purpose=purpose,
-            greedy=purpose is not Purpose.TRAIN,
+            greedy=purpose is not Purpose.TRAIN and not self._config.evaluate.evaluate_sampled,
             order=env.order,
         )
 

@@ -70,6 +70,12 @@ class UpdateStats:
     optimise_s: float
 
 
+RETURNS_PREFIX = "returns."
+"""Names of the arrays of a learner's state that hold the scale of returns, which belongs to the critic."""
+RETURN_COUNTER = "return_batches"
+"""Name of the counter that goes with them."""
+
+
 @dataclass(frozen=True, slots=True)
 class LearnerState:
     """Everything a learner needs to go on bit for bit.

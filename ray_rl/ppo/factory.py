@@ -20,6 +20,11 @@ def make_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
         from ray_rl.ppo.ray_learner import RayLearner
 
         return RayLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed)
+    return make_local_learner(spec, config)
+
+
+def make_local_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
+    """Start the learner of a run in a thread of this process; arguments as `make_learner`."""
     from ray_rl.ppo.local_learner import LocalLearner
 
     return LocalLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed)

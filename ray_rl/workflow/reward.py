@@ -22,5 +22,9 @@ def reward_alignment(batch: EpisodeBatch, verdicts: NDArray[np.int8], rule: Alig
         rule: What following is worth.
     """
     found = align(verdicts, batch.lengths, rule)
-    extras: dict[str, NDArray[Any]] = {"compliance": found.compliance, "fixes": found.fixes, "alignment_return": found.returns}
+    extras: dict[str, NDArray[Any]] = {
+        "compliance": found.compliance,
+        "fixes": found.fixes,
+        "alignment_return": found.returns,
+    }
     return replace(batch, alignment_rewards=found.rewards, extras=batch.extras | extras)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from ray_rl.envs.cage2.constants import HOSTS
 from ray_rl.workflow.alignment import align, judge
-from ray_rl.workflow.rule import AlignmentRule
 from ray_rl.workflow.orders import HOST_TYPES, ORDERS, order_name, parse_order, type_of_host
 from ray_rl.workflow.reference import reference_alignment
+from ray_rl.workflow.rule import AlignmentRule
 
 ORDER = parse_order("op_server,enterprise,user,defender,op_host")
 DEFENDER, ENTERPRISE, OP_SERVER, OP_HOST, USER = range(5)
