@@ -17,6 +17,7 @@ from ray_rl.envs.cage2.constants import (
     N_HOSTS,
     REMOVE_BLOCK,
     RESTORE_BLOCK,
+    USER0,
 )
 from ray_rl.episodes import RED_AGENTS, episode_requests
 from ray_rl.evaluate.leaderboard import PUBLISHED, TABLE_RULES, WINNER_AGAIN, is_complete, standing
@@ -99,21 +100,24 @@ def page(scores: Scores, played: dict[str, Replays]) -> str:
 def _scores(scores: Scores) -> str:
     """Each cell beside the best published entries, or beside the winner as measured anew under these rules."""
     names = [(cell.red_agent, cell.steps) for cell in scores.cells]
-    others: list[tuple[str, dict[tuple[str, int], float], float]] = [
-        (f"winner's weights, measured anew, rules {scores.rules}", w.cells, w.total)
-        for w in [WINNER_AGAIN[scores.rules]]
-    ]
+    again = WINNER_AGAIN[scores.rules]
+    others = [(f"winner's weights, measured anew, rules {scores.rules}", again.cells, f"{again.total:.2f}")]
     if scores.rules == TABLE_RULES:
-        others += [(f"{e.rank}. {e.team}, {e.method}", e.cells, e.total) for e in PUBLISHED[:5]]
-    head = "".join(f"<th>{agent}<br>{steps}" for agent, steps in names)
-    own = "".join(f"<td>{cell.mean:.2f}<br>± {cell.half_width:.2f}" for cell in scores.cells)
-    rows = f"<tr class=own><th>this policy{own}<td>{scores.total:.2f}<br>± {scores.total_half_width:.2f}"
-    for name, cells, total in others:
-        means = "".join(f"<td>{cells[key]:.2f}" if key in cells else "<td>–" for key in names)
-        rows += f"<tr><th>{html.escape(name)}{means}<td>{total:.2f}" if is_complete(names) else f"<tr><th>{name}{means}"
+        others += [(f"{e.rank}. {e.team}", e.cells, f"{e.total:.2f}<br>± {e.half_width:.2f}") for e in PUBLISHED[:5]]
+    head = "".join(f"<th>{html.escape(name)}" for name, _, _ in others)
+    rows = ""
+    for cell in scores.cells:
+        key = (cell.red_agent, cell.steps)
+        means = "".join(f"<td>{cells[key]:.2f}" if key in cells else "<td>–" for _, cells, _ in others)
+        rows += (
+            f"<tr><th>{cell.red_agent}, {cell.steps} steps<td class=own>{cell.mean:.2f} ± {cell.half_width:.2f}{means}"
+        )
+    if is_complete(names):
+        totals = "".join(f"<td>{total}" for _, _, total in others)
+        rows += f"<tr><th>total<td class=own>{scores.total:.2f} ± {scores.total_half_width:.2f}{totals}"
     where = standing(scores.total, scores.total_half_width, scores.rules) if is_complete(names) else []
     lines = "".join(f"<li>{html.escape(line)}" for line in where)
-    return f"<div class=wide><table><tr><th>{head}<th>total{rows}</table></div><ul>{lines}</ul>"
+    return f"<div class=wide><table><tr><th>mean return<th>this policy{head}{rows}</table></div><ul>{lines}</ul>"
 
 
 def _rewards(played: dict[str, Replays]) -> str:
@@ -137,14 +141,18 @@ def _rewards(played: dict[str, Replays]) -> str:
 
 def _host_maps(agent: str, replays: Replays) -> str:
     """For each host and step the share of episodes with an attack, with Red in control, with a repair."""
+    if not replays.attacked.any():
+        return f"<h3>{agent}</h3><p>No exploit showed in any episode.</p>"
     repaired = np.zeros(replays.attacked.shape, dtype=np.bool_)
     kinds, hosts = _kind_numbers(replays.actions), _hosts(replays.actions)
     mends = np.isin(kinds, (_KINDS.index("Remove"), _KINDS.index("Restore")))
     episodes, steps = np.nonzero(mends)
     repaired[episodes, steps, hosts[episodes, steps]] = True
+    lost = replays.held == PRIVILEGED_HELD
+    lost[:, :, USER0] = False
     maps = (
         ("attacked: the table shows an exploit", replays.attacked, "#d35400"),
-        ("lost: Red holds a privileged session", replays.held == PRIVILEGED_HELD, "#c0392b"),
+        ("lost: Red holds a privileged session (User0, its own from the start, left out)", lost, "#c0392b"),
         ("repaired: Remove or Restore", repaired, "#1e8449"),
     )
     return f"<h3>{agent}</h3>" + "".join(_host_map(title, flags.mean(axis=0), colour) for title, flags, colour in maps)
@@ -257,7 +265,7 @@ body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:66rem;paddin
 h1{font-size:1.5rem}h2{font-size:1.2rem;border-bottom:1px solid #ccc;margin-top:2.2rem}
 h3{font-size:1rem;margin:.8rem 0 .3rem}
 table{border-collapse:collapse;font-size:13px}td,th{padding:.25rem .5rem;text-align:right;font-weight:400}
-th:first-child{text-align:left}tr.own *{font-weight:700}td.left{text-align:left}tr+tr{border-top:1px solid #eee}
+th:first-child{text-align:left}td.own{font-weight:700}td,th:first-child{white-space:nowrap}th{max-width:9rem}td.left{text-align:left}tr+tr{border-top:1px solid #eee}
 .wide{overflow-x:auto}figure{margin:.4rem 0 1rem}figcaption{font-size:13px;margin-bottom:.2rem}.note{font-size:13px}
 svg text{font:10px system-ui,sans-serif;fill:#444}svg .grid{stroke:#ddd}svg .ground{fill:#f4f4f4}svg .mark{fill:#000}
 .bar{display:inline-block;height:.8rem}.column{display:inline-block;vertical-align:top;margin-right:2rem}

@@ -67,8 +67,8 @@ def test_the_page_stands_alone_and_shows_every_part(saved: Path, tmp_path: Path)
         reader.feed(text)
         assert reader.links == []
         assert "script" not in reader.tags
-        # rewards, three maps against each red agent, three episodes
-        assert reader.tags.count("svg") == 1 + 3 * len(RED_AGENTS) + 3
+        # rewards, three maps against each red agent that attacks, three episodes
+        assert reader.tags.count("svg") == 1 + 3 * (len(RED_AGENTS) - 1) + 3
         assert f"rules {rules}" in text
         assert f"{scores.total:.2f}" in text
         assert all(name in text for name in (*HOSTS, "median", "worst", "best"))
