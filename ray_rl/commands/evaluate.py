@@ -14,7 +14,7 @@ from ray_rl.commands.screen import make_console
 from ray_rl.config import CollectConfig, CollectorName, RuleSet, UserError, suggest
 from ray_rl.episodes import PROTOCOL_STEPS, RED_AGENTS
 from ray_rl.evaluate.leaderboard import is_complete, standing
-from ray_rl.evaluate.protocol import Scores, evaluate_checkpoint
+from ray_rl.evaluate.protocol import CellScore, Scores, evaluate_checkpoint
 from ray_rl.seeding import Purpose
 
 
@@ -39,6 +39,8 @@ class EvaluateFlags:
     """Episode lengths, in steps."""
     red_agents: tuple[str, ...] = RED_AGENTS
     """Attackers."""
+    workflow: str | None = None
+    """Order of repair to follow, by its names or index, or random; none: the one it was trained on."""
     seed: int = 0
     """Decides the evaluation's episodes; training never uses them."""
     validate: bool = False
@@ -82,6 +84,7 @@ def run(words: list[str]) -> int:
         purpose=Purpose.VALIDATE if flags.validate else Purpose.EVALUATE,
         steps=flags.steps,
         red_agents=flags.red_agents,
+        workflow=flags.workflow,
     )
     show(scores, flags.episodes)
     if flags.report is not None:
@@ -146,7 +149,12 @@ def score_table(scores: Scores) -> Table:
         table.add_column(agent, justify="right")
     for steps in dict.fromkeys(cell.steps for cell in scores.cells):
         row = [cell for cell in scores.cells if cell.steps == steps]
-        table.add_row(str(steps), *(f"{cell.mean:.2f} ± {cell.half_width:.2f}" for cell in row))
+        table.add_row(str(steps), *(_show_cell(cell) for cell in row))
     table.add_section()
     table.add_row("total", f"{scores.total:.2f} ± {scores.total_half_width:.2f}", style="bold")
     return table
+
+
+def _show_cell(cell: CellScore) -> str:
+    followed = "" if cell.compliance is None else f" ({cell.compliance:.0%} compliant)"
+    return f"{cell.mean:.2f} ± {cell.half_width:.2f}{followed}"

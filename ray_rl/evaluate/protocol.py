@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from ray_rl.collect.api import Collector
 from ray_rl.collect.factory import make_collector
-from ray_rl.config import CollectConfig, EnvConfig, RuleSet, UserError
+from ray_rl.config import CollectConfig, EnvConfig, RuleSet, UserError, describe
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import PROTOCOL_STEPS, RED_AGENTS, episode_requests
 from ray_rl.evaluate.policies import TrainedPolicy, load_policy
@@ -32,6 +33,7 @@ class CellScore:
         n_episodes: Episodes played.
         mean: Mean return.
         half_width: Half the width of its 95 % interval (normal approximation).
+        compliance: Mean compliance with the order of repair; None for policies that follow none.
     """
 
     red_agent: str
@@ -39,6 +41,7 @@ class CellScore:
     n_episodes: int
     mean: float
     half_width: float
+    compliance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def evaluate_checkpoint(
     purpose: Purpose = Purpose.EVALUATE,
     steps: tuple[int, ...] = PROTOCOL_STEPS,
     red_agents: tuple[str, ...] = RED_AGENTS,
+    workflow: str | None = None,
 ) -> Scores:
     """Play a trained policy by the protocol.
 
@@ -104,6 +108,7 @@ def evaluate_checkpoint(
         purpose: ``EVALUATE`` for the protocol's own seeds, ``VALIDATE`` for those that choose between policies.
         steps: Episode lengths.
         red_agents: Attackers.
+        workflow: Order of repair to follow, as `EnvConfig.workflow`; None: the one it was trained on, if any.
 
     Raises:
         UserError: When the policy cannot be read or does not fit the environment.
@@ -111,6 +116,8 @@ def evaluate_checkpoint(
     """
     policy = load_policy(path)
     env_config = evaluation_env(policy, rules, in_cyborg, cyborg_path)
+    if workflow is not None:
+        env_config = with_workflow(policy, env_config, workflow)
     env = make_env(env_config)
     try:
         spec = env.spec
@@ -132,6 +139,7 @@ def evaluate_checkpoint(
             steps=steps,
             agents=red_agents,
             purpose=purpose,
+            order=env_config.order,
         )
     return Scores(
         checkpoint=str(policy.source),
@@ -162,6 +170,20 @@ def evaluation_env(policy: TrainedPolicy, rules: RuleSet | None, in_cyborg: bool
     return policy.env.model_copy(update=changes)
 
 
+def with_workflow(policy: TrainedPolicy, env: EnvConfig, workflow: str) -> EnvConfig:
+    """The same environment with another order of repair to follow.
+
+    Raises:
+        UserError: When the order does not exist, or the policy does not see orders.
+    """
+    if not policy.spec.follows_order:
+        raise UserError(f"{policy.source} was trained without --workflow: it follows no order")
+    try:
+        return EnvConfig.model_validate(env.model_dump() | {"workflow": workflow})
+    except ValidationError as error:
+        raise UserError(describe(error)) from error
+
+
 def play_cells(
     collector: Collector,
     *,
@@ -171,6 +193,7 @@ def play_cells(
     steps: tuple[int, ...],
     agents: tuple[str, ...],
     purpose: Purpose = Purpose.EVALUATE,
+    order: int | Literal["random"] | None = None,
 ) -> tuple[CellScore, ...]:
     """Play every cell with the weights that the collector has, all cells at once.
 
@@ -182,6 +205,7 @@ def play_cells(
         steps: Episode lengths.
         agents: Attackers.
         purpose: Decides which seeds the episodes get.
+        order: Order of repair to follow, as in `episode_requests`.
 
     Returns:
         Scores, attackers within lengths.
@@ -197,16 +221,21 @@ def play_cells(
                 max_steps=length,
                 purpose=purpose,
                 greedy=greedy,
+                order=order,
             )
         )
-    returns = np.full(len(cells) * n_episodes, np.nan)
+    returns, compliance = np.full((2, len(cells) * n_episodes), np.nan)
     for chunk in collector.completed():
         returns[chunk.summary.indices] = chunk.summary.returns
-    by_cell = returns.reshape(len(cells), n_episodes)
-    return tuple(_cell(agent, length, by_cell[number]) for number, (length, agent) in enumerate(cells))
+        if order is not None:
+            compliance[chunk.summary.indices] = chunk.summary.extras["compliance"]
+    by_cell = [values.reshape(len(cells), n_episodes) for values in (returns, compliance)]
+    return tuple(_cell(agent, length, *values) for (length, agent), *values in zip(cells, *by_cell, strict=True))
 
 
-def _cell(agent: str, length: int, returns: NDArray[np.float64]) -> CellScore:
+def _cell(agent: str, length: int, returns: NDArray[np.float64], compliance: NDArray[np.float64]) -> CellScore:
     n = len(returns)
     deviation = float(returns.std(ddof=1)) if n > 1 else math.nan
-    return CellScore(agent, length, n, float(returns.mean()), _CONFIDENCE_95 * deviation / math.sqrt(n))
+    half_width = _CONFIDENCE_95 * deviation / math.sqrt(n)
+    followed = None if np.isnan(compliance).any() else float(compliance.mean())
+    return CellScore(agent, length, n, float(returns.mean()), half_width, followed)
