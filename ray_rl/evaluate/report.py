@@ -265,7 +265,8 @@ body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:66rem;paddin
 h1{font-size:1.5rem}h2{font-size:1.2rem;border-bottom:1px solid #ccc;margin-top:2.2rem}
 h3{font-size:1rem;margin:.8rem 0 .3rem}
 table{border-collapse:collapse;font-size:13px}td,th{padding:.25rem .5rem;text-align:right;font-weight:400}
-th:first-child{text-align:left}td.own{font-weight:700}td,th:first-child{white-space:nowrap}th{max-width:9rem}td.left{text-align:left}tr+tr{border-top:1px solid #eee}
+th:first-child{text-align:left}td.own{font-weight:700}td,th:first-child{white-space:nowrap}th{max-width:9rem}
+td.left{text-align:left}tr+tr{border-top:1px solid #eee}
 .wide{overflow-x:auto}figure{margin:.4rem 0 1rem}figcaption{font-size:13px;margin-bottom:.2rem}.note{font-size:13px}
 svg text{font:10px system-ui,sans-serif;fill:#444}svg .grid{stroke:#ddd}svg .ground{fill:#f4f4f4}svg .mark{fill:#000}
 .bar{display:inline-block;height:.8rem}.column{display:inline-block;vertical-align:top;margin-right:2rem}
