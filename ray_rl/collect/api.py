@@ -95,8 +95,9 @@ class PublishCosts:
 class Collector(Protocol):
     """Runs requested episodes with the published weights and hands chunks over as they finish.
 
-    An episode that cannot be run raises `ray_rl.episodes.EpisodeError` out of `completed`, and its chunk is dropped;
-    the next `completed` goes on with all others, so that neither what had finished nor what waits is lost.
+    An episode that cannot be run raises `ray_rl.episodes.EpisodeError` out of `completed`, and its chunk is dropped:
+    one error for each such chunk. The next `completed` goes on with all others, so that neither what had finished nor
+    what waits is lost.
     """
 
     @property

@@ -70,6 +70,7 @@ class ExecutorCollector:
         self._again: deque[_Run] = deque()
         self._running: dict[Future[tuple[ChunkSummary, EpisodeBatch]], _Run] = {}
         self._finished: deque[Chunk] = deque()
+        self._failures: deque[Exception] = deque()
         self._weights: _SharedWeights | None = None
         self._outdated: list[_SharedWeights] = []
         self.publish_costs = PublishCosts()
@@ -96,14 +97,16 @@ class ExecutorCollector:
         """Yield chunks as they finish."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         self._start_chunks()
-        while self._finished or self._running:
-            if not self._finished:
+        while self._finished or self._failures or self._running:
+            if not (self._finished or self._failures):
                 done, _ = wait(self._running, self._watchdog.wait_s(deadline), FIRST_COMPLETED)
                 if not done:
                     self._watchdog.check([run.requests for run in self._running.values()])
                 self._take_in(done)
             while self._finished:
                 yield self._finished.popleft()
+            if self._failures:
+                raise self._failures.popleft()
             if deadline is not None and time.monotonic() >= deadline:
                 return
 
@@ -114,10 +117,8 @@ class ExecutorCollector:
             try:
                 future = self._pool.submit(_run_chunk, self._env, *run.weights.place, run.requests)
             except BrokenProcessPool:  # a process died since we last looked
-                failure = self._rebuild()
+                self._rebuild()
                 self._again.append(run)
-                if failure is not None:
-                    raise failure from None
             else:
                 self._running[future] = run
 
@@ -126,8 +127,7 @@ class ExecutorCollector:
         return _Run(self._backlog.take(), self._weights)
 
     def _take_in(self, done: set[Future[tuple[ChunkSummary, EpisodeBatch]]]) -> None:
-        """Keep what succeeded, go on with what waits or died with its process, then raise the first failure."""
-        failure: Exception | None = None
+        """Keep what succeeded and what failed, and go on with what waits or died with its process."""
         broken = False
         for future in done:
             error = future.exception()
@@ -140,35 +140,27 @@ class ExecutorCollector:
                 self._backlog.learn_from(summary)
                 self._finished.append(Chunk(summary, batch))
             elif isinstance(error, Exception):
-                failure = failure or error
+                self._failures.append(error)
             else:
                 raise error
         if broken:
-            failure = failure or self._rebuild()
+            self._rebuild()
         if done:
             self._watchdog.heard()
             self._start_chunks()
-        if failure is not None:
-            raise failure
 
-    def _rebuild(self) -> EpisodeError | None:
-        """Build another pool, because a dead process breaks the whole of it; what was in it will run again.
-
-        Returns:
-            What to raise for a chunk that is given up.
-        """
+    def _rebuild(self) -> None:
+        """Build another pool, because a dead process breaks the whole of it; what was in it will run again."""
         _end_pool(self._pool)
         self._pool = _make_pool(self._n_workers)
-        given_up: list[_Run] = []
         for run in self._running.values():
             run.n_deaths += 1
-            (self._again if run.n_deaths <= _RETRIES else given_up).append(run)
+            if run.n_deaths <= _RETRIES:
+                self._again.append(run)
+            else:
+                cause = f"worker processes died {run.n_deaths} times while its chunk was running"
+                self._failures.append(EpisodeError(run.requests[0], cause))
         self._running.clear()
-        if not given_up:
-            return None
-        n_episodes = sum(len(run.requests) for run in given_up)
-        cause = f"worker processes died {_RETRIES + 1} times while it ran ({n_episodes} episodes are given up)"
-        return EpisodeError(given_up[0].requests[0], cause)
 
     def _free_outdated(self) -> None:
         needed = {run.weights.name for run in (*self._running.values(), *self._again)}
@@ -181,6 +173,7 @@ class ExecutorCollector:
         self._running.clear()
         self._again.clear()
         self._finished.clear()
+        self._failures.clear()
         self._backlog.clear()
         _end_pool(self._pool)
         for weights in (*self._outdated, *([self._weights] if self._weights else [])):

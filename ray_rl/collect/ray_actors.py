@@ -55,6 +55,7 @@ class RayActorsCollector:
         self._idle = deque(self._actors * _CALLS_PER_ACTOR)
         self._running: dict[ray.ObjectRef[Any], tuple[list[EpisodeRequest], ray.ObjectRef[Any], Any]] = {}
         self._finished: deque[Chunk] = deque()
+        self._failures: deque[Exception] = deque()
         self._weights_ref: Any = None
         self._policy_version = 0
         self.publish_costs = PublishCosts()
@@ -78,14 +79,16 @@ class RayActorsCollector:
     def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
         """Yield chunks as the actors finish them."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._finished or self._running:
-            if not self._finished:
+        while self._finished or self._failures or self._running:
+            if not (self._finished or self._failures):
                 done = wait_some(list(self._running), self._watchdog.wait_s(deadline))
                 if not done:
                     self._watchdog.check([requests for requests, _, _ in self._running.values()])
                 self._take_in(done)
             while self._finished:
                 yield self._finished.popleft()
+            if self._failures:
+                raise self._failures.popleft()
             if deadline is not None and time.monotonic() >= deadline:
                 return
 
@@ -97,21 +100,18 @@ class RayActorsCollector:
             self._running[summary] = (requests, batch, actor)
 
     def _take_in(self, done: list[ray.ObjectRef[Any]]) -> None:
-        """Keep what succeeded, go on with what waits, then raise the first failure."""
-        failure: Exception | None = None
+        """Keep what succeeded and what failed, and go on with what waits."""
         for summary_ref, summary in zip(done, get_summaries(done), strict=True):
             requests, batch_ref, actor = self._running.pop(summary_ref)
             self._idle.append(actor)
             if isinstance(summary, Exception):
-                failure = failure or name_episode(summary, requests, _RETRIES)
+                self._failures.append(name_episode(summary, requests, _RETRIES))
             else:
                 self._backlog.learn_from(summary)
                 self._finished.append(Chunk(summary, batch_ref))
         if done:
             self._watchdog.heard()
             self._call_actors()
-        if failure is not None:
-            raise failure
 
     def close(self) -> None:
         """Kill the actors and forget the weights."""
@@ -121,6 +121,7 @@ class RayActorsCollector:
         self._idle.clear()
         self._running.clear()
         self._finished.clear()
+        self._failures.clear()
         self._backlog.clear()
         self._weights_ref = None
 

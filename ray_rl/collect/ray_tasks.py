@@ -57,6 +57,7 @@ class RayTasksCollector:
         self._watchdog = Watchdog(watchdog_s)
         self._running: dict[ray.ObjectRef[Any], tuple[list[EpisodeRequest], ray.ObjectRef[Any]]] = {}
         self._finished: deque[Chunk] = deque()
+        self._failures: deque[Exception] = deque()
         self._weights_ref: Any = None
         self._policy_version = 0
         self.publish_costs = PublishCosts()
@@ -80,14 +81,16 @@ class RayTasksCollector:
     def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
         """Yield chunks as their tasks finish: at each wake-up all that are ready; new tasks start at once."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._finished or self._running:
-            if not self._finished:
+        while self._finished or self._failures or self._running:
+            if not (self._finished or self._failures):
                 done = wait_some(list(self._running), self._watchdog.wait_s(deadline))
                 if not done:
                     self._watchdog.check([requests for requests, _ in self._running.values()])
                 self._take_in(done)
             while self._finished:
                 yield self._finished.popleft()
+            if self._failures:
+                raise self._failures.popleft()
             if deadline is not None and time.monotonic() >= deadline:
                 return
 
@@ -102,20 +105,17 @@ class RayTasksCollector:
             self._running[summary] = (requests, batch)
 
     def _take_in(self, done: list[ray.ObjectRef[Any]]) -> None:
-        """Keep what succeeded, go on with what waits, then raise the first failure."""
-        failure: Exception | None = None
+        """Keep what succeeded and what failed, and go on with what waits."""
         for summary_ref, summary in zip(done, get_summaries(done), strict=True):
             requests, batch_ref = self._running.pop(summary_ref)
             if isinstance(summary, Exception):
-                failure = failure or name_episode(summary, requests, _RETRIES)
+                self._failures.append(name_episode(summary, requests, _RETRIES))
             else:
                 self._backlog.learn_from(summary)
                 self._finished.append(Chunk(summary, batch_ref))
         if done:
             self._watchdog.heard()
             self._start_tasks()
-        if failure is not None:
-            raise failure
 
     def close(self) -> None:
         """Cancel what is running and forget the weights."""
@@ -123,6 +123,7 @@ class RayTasksCollector:
             ray.cancel(summary_ref, force=True)
         self._running.clear()
         self._finished.clear()
+        self._failures.clear()
         self._backlog.clear()
         self._weights_ref = None
 

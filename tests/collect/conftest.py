@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from faulty_envs import FOLDER_VARIABLE, Faults
 
-from ray_rl.envs.registry import env_of_this_process
 from ray_rl.ray_runtime import connection
 
 
@@ -17,7 +16,6 @@ from ray_rl.ray_runtime import connection
 def fault_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Set for worker processes that start later: where faults are, and where the environment that has them is."""
     folder = tmp_path_factory.mktemp("faults")
-    env_of_this_process.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FOLDER_VARIABLE, str(folder))
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)

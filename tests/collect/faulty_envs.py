@@ -68,7 +68,6 @@ class Faulty(gymnasium.Env[Any, int]):
     def __init__(self) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (OBSERVATION_SIZE,), np.float32)
         self.action_space = spaces.Discrete(N_ACTIONS)
-        self._faults = Faults(Path(os.environ[FOLDER_VARIABLE]))
         self._seed = 0
         self._step = 0
         self._position = np.zeros(OBSERVATION_SIZE)
@@ -90,7 +89,7 @@ class Faulty(gymnasium.Env[Any, int]):
 
     def _seen(self) -> Any:
         """The observation, or what a fault makes of it; None stands for a fault of the reward."""
-        match self._faults.due(self._seed, self._step):
+        match Faults(Path(os.environ[FOLDER_VARIABLE])).due(self._seed, self._step):
             case "raise":
                 raise ValueError(f"no step {self._step} today")
             case "nan-observation":

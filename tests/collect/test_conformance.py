@@ -48,25 +48,27 @@ def made(name: str, env: EnvConfig = FAULTY, n_workers: int = 2, **settings: Any
 
 
 @pytest.fixture(scope="module")
-def kept(fault_folder: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Collector]]:
+def kept(fault_folder: Path) -> Iterator[Callable[[str], Collector]]:
     """One collector of each kind, two episodes per chunk, made when first asked for and used by many tests."""
+    yield from _keeping()
+
+
+@pytest.fixture(scope="module")
+def kept_on_ray(local_ray: None) -> Iterator[Callable[[str], Collector]]:
+    """The same for Ray's collectors, which must end before Ray does."""
+    yield from _keeping()
+
+
+def _keeping() -> Iterator[Callable[[str], Collector]]:
     with ExitStack() as stack:
-        found: dict[str, Collector] = {}
-
-        def get(name: str) -> Collector:
-            if name not in found:
-                if name.startswith("ray"):
-                    request.getfixturevalue("local_ray")
-                found[name] = stack.enter_context(made(name, episodes_per_chunk=2))
-            return found[name]
-
-        yield get
+        yield cache(lambda name: stack.enter_context(made(name, episodes_per_chunk=2)))
 
 
 @pytest.fixture(params=ALL_COLLECTORS)
-def collector(request: pytest.FixtureRequest, kept: Callable[[str], Collector], faults: Faults) -> Iterator[Collector]:
+def collector(request: pytest.FixtureRequest, faults: Faults) -> Iterator[Collector]:
     """The kept collector of each kind with weights of version 0; nothing may be pending when the test is over."""
-    chosen = kept(request.param)
+    get = request.getfixturevalue("kept_on_ray" if request.param.startswith("ray") else "kept")
+    chosen: Collector = get(request.param)
     publish(chosen)
     yield chosen
     assert list(chosen.completed()) == [], "the test, or a failure in it, left episodes behind"
@@ -208,6 +210,19 @@ def test_failing_episodes_are_named_and_all_others_delivered(collector: Collecto
     lost = [0, 1, 4, 5, 8, 9, 14, 15, 18, 19]
     assert indices_of(chunks) == [index for index in range(20) if index not in lost]
     np.testing.assert_array_equal(joined(chunks).returns(), np.delete(whole.returns(), lost))
+
+
+def test_when_every_chunk_fails_each_is_reported_and_the_queue_empties(collector: Collector, faults: Faults) -> None:
+    requests = requests_for(20)
+    for request in requests:
+        faults.plant(request, "raise")
+    collector.submit(requests)
+    failed = []
+    for _ in range(10):
+        with pytest.raises(EpisodeError) as failure:
+            next(collector.completed())
+        failed.append(failure.value.request.index // 2)
+    assert sorted(failed) == list(range(10))
 
 
 def _move(source: Iterator[Chunk], target: list[Chunk]) -> None:

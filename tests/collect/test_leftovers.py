@@ -20,18 +20,27 @@ _ENV = EnvConfig(env=ENV_ID)
 @pytest.mark.parametrize("name", ALL_COLLECTORS)
 def test_nothing_is_left_after_an_error_with_episodes_under_way(name: str, faults: Faults) -> None:
     requests = requests_for(12)
-    faults.plant(requests[0], "raise")
-    if name not in ("sequential", "synchronous"):
+    if name != "synchronous":
+        faults.plant(requests[0], "raise")
+    if name != "sequential":
         faults.plant(requests[1], "hang")
     shared_before = set(os.listdir("/dev/shm"))
     children_before = set(psutil.Process().children(recursive=True))
-    config = CollectConfig.model_validate({"collector": name, "n_workers": 2, "episodes_per_chunk": 1})
+    config = CollectConfig.model_validate(
+        {
+            "collector": name,
+            "n_workers": 2,
+            "episodes_per_chunk": 1,
+            "watchdog_s": 5 if name == "synchronous" else 300,
+        }
+    )
     with make_collector(config, _ENV) as collector:
         collector.publish(weights_for(_ENV), 0)
         collector.submit(requests)
-        with pytest.raises(EpisodeError, match="no step 2 today"):
-            list(collector.completed())
         started = set(psutil.Process().children(recursive=True)) - children_before
+        with pytest.raises(EpisodeError, match=r"no step 2 today|no answer for 5 s"):
+            list(collector.completed())
+        started |= set(psutil.Process().children(recursive=True)) - children_before
         assert started or name == "sequential"
     started = {process for process in started if "resource_tracker" not in _command(process)}
     _, alive = psutil.wait_procs(started, timeout=30)
