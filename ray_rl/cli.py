@@ -11,6 +11,7 @@ from collections.abc import Callable
 _COMMANDS = {
     "train": ("commands.train", "train a defender"),
     "evaluate": ("commands.evaluate", "play a trained defender by the challenge's protocol"),
+    "curves": ("commands.curves", "write how trainings went, as data and as a picture"),
     "export": ("commands.export", "write a trained defender for others to play"),
     "verify-env": ("commands.verify_env", "hold the simulator against recorded or live CybORG"),
     "compare": ("commands.compare", "compare the methods of collecting episodes on this machine"),
