@@ -15,6 +15,7 @@ _COMMANDS = {
     "export": ("commands.export", "write a trained defender for others to play"),
     "verify-env": ("commands.verify_env", "hold the simulator against recorded or live CybORG"),
     "compare": ("commands.compare", "compare the methods of collecting episodes on this machine"),
+    "search": ("commands.search", "search the order of repair whose defender does best"),
     "bench": ("commands.bench", "measure how fast the parts are on this machine"),
     "doctor": ("commands.doctor", "check this machine, and say what to do"),
 }

@@ -185,6 +185,8 @@ class GateConfig(_Group):
     """Training ends as soon as the mean compliance of an update's episodes reaches this; none: it goes on."""
     compliance_patience: PositiveInt = 25
     """With until_compliance, training also ends when compliance has not gained 0.01 in this many updates."""
+    gate_after_updates: Count = 0
+    """Updates that are done whatever the compliance."""
 
 
 class EvaluateConfig(_Group):

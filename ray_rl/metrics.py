@@ -70,6 +70,11 @@ METRICS: dict[str, Metric] = {
     "data/bytes_per_step": Metric("the same, per environment step", "bytes"),
     "data/chunks": Metric("chunks that brought the episodes", ""),
     "data/workers": Metric("worker processes that ran them", ""),
+    "search/score": Metric("mean return of an order's evaluation, the environment's reward alone", "reward"),
+    "search/compliance": Metric("mean compliance of that evaluation", "0…1"),
+    "search/best_score": Metric("best score so far of an order that met the gate", "reward"),
+    "search/orders": Metric("orders trained so far", ""),
+    "search/seconds": Metric("duration of an order's training", "s"),
     "memory/worker_rss_bytes": Metric("resident memory of the largest worker", "bytes"),
 }
 

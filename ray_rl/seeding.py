@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     MINIBATCH = 4
     BENCH = 5
     VERIFY = 6
+    SEARCH = 7
 
 
 def derive_seed(run_seed: int, purpose: Purpose, *key: int) -> int:

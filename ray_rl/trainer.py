@@ -211,7 +211,7 @@ class Trainer:
     def _is_learned(self) -> bool:
         """Whether the order of repair is followed well enough, or will not be, for the run to end."""
         gate = self._config.gate
-        if gate.until_compliance is None:
+        if gate.until_compliance is None or self._update < gate.gate_after_updates:
             return False
         return gate_outcome(self._compliance, gate.until_compliance, gate.compliance_patience) is not None
 

@@ -22,7 +22,7 @@ ROOMS = (
     ("collect",),
     ("evaluate",),
     ("trainer", "training_metrics", "run_folder", "console"),
-    ("compare", "bench", "doctor"),
+    ("compare", "search", "bench", "doctor"),
     ("commands", "cli", "__main__"),
 )
 HEIGHT = {name: height for height, rooms in enumerate(ROOMS) for name in rooms}

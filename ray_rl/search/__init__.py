@@ -1,0 +1,1 @@
+"""The search for the order of repair whose defender does best."""
