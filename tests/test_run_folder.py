@@ -77,7 +77,8 @@ def test_a_folder_in_use_is_refused_by_another_process(tmp_path: Path) -> None:
     path = tmp_path / "run"
     code = (
         "import sys; from ray_rl.config import TrainConfig; from ray_rl.run_folder import RunFolder\n"
-        "folder = RunFolder.open(TrainConfig.from_mapping({'run_dir': sys.argv[1]}, 'x')); print('open', flush=True); input()"
+        "folder = RunFolder.open(TrainConfig.from_mapping({'run_dir': sys.argv[1]}, 'x'))\n"
+        "print('open', flush=True); input()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,7 @@ def gaps_s(result: SearchResult) -> list[float]:
     if result.config.search.parallel > 1:
         return []
     over = sorted(result.history.outcomes.values(), key=lambda outcome: outcome.started_at)
-    return [
-        round(after.started_at - before.started_at - before.seconds, 3)
-        for before, after in zip(over, over[1:], strict=False)
-    ]
+    return [round(after.started_at - before.started_at - before.seconds, 3) for before, after in pairwise(over)]
 
 
 def to_csv(result: SearchResult, truth: Observations | None = None) -> str:

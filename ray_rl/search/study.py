@@ -16,11 +16,12 @@ from ray_rl.interruption import Interruption
 from ray_rl.run_folder import CHECKPOINTS
 from ray_rl.search.board import Board
 from ray_rl.search.config import SearchRun, order_folder
+from ray_rl.search.factory import make_trainings
 from ray_rl.search.gaussian_process import DISTANCES, Hyperparameters, Posterior, fit, posterior
 from ray_rl.search.journal import History, Journal
 from ray_rl.search.methods import propose
 from ray_rl.search.training import Outcome
-from ray_rl.search.trainings import Trainings, make_trainings
+from ray_rl.search.trainings import Trainings
 from ray_rl.workflow.orders import order_name
 
 BEST = "best"

@@ -115,9 +115,9 @@ def test_the_published_figures_stand_beside_100_waiting_workers() -> None:
 def test_advice_follows_the_figures() -> None:
     slow_ray = comparison_of(("executor", 2, (20.0,)), ("ray-tasks", 2, (10.0,)))
     fast_ray = comparison_of(("executor", 2, (10.0,)), ("ray-tasks", 2, (20.0,)))
-    assert dict((row[0], row[1]) for row in advice(slow_ray))["the most episodes on one machine"].startswith("executor")
-    assert dict((row[0], row[1]) for row in advice(fast_ray))["the most episodes on one machine"].startswith("ray-task")
-    assert dict((row[0], row[1]) for row in advice(slow_ray))["to add machines later"].startswith("ray-tasks")
+    assert {row[0]: row[1] for row in advice(slow_ray)}["the most episodes on one machine"].startswith("executor")
+    assert {row[0]: row[1] for row in advice(fast_ray)}["the most episodes on one machine"].startswith("ray-task")
+    assert {row[0]: row[1] for row in advice(slow_ray)}["to add machines later"].startswith("ray-tasks")
 
 
 def test_the_recommended_number_of_workers_is_the_smallest_that_nearly_reaches_the_best() -> None:
