@@ -25,10 +25,11 @@ def make_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
 
 def make_local_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
     """Start the learner of a run in a thread of this process; arguments as `make_learner`."""
-    if config.collect.collector in _RAY_COLLECTORS:
-        from ray_rl.ppo.ray_learner import LocalRayLearner
-
-        return LocalRayLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed)
     from ray_rl.ppo.local_learner import LocalLearner
 
-    return LocalLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed)
+    arguments = (spec, config.policy, config.ppo, config.n_updates, config.run.seed)
+    if config.collect.collector in _RAY_COLLECTORS:
+        from ray_rl.ppo.ray_learner import fetch_batches
+
+        return LocalLearner(*arguments, fetch_batches)
+    return LocalLearner(*arguments)

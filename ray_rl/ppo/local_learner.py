@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -24,15 +24,25 @@ class LocalLearner:
         ppo: How to learn.
         n_updates: Updates of the whole run.
         run_seed: Decides first weights and minibatches.
+        fetch: Turns batches that came as references into the batches themselves.
     """
 
-    def __init__(self, spec: EnvSpec, policy: PolicyConfig, ppo: PpoConfig, n_updates: int, run_seed: int) -> None:
+    def __init__(
+        self,
+        spec: EnvSpec,
+        policy: PolicyConfig,
+        ppo: PpoConfig,
+        n_updates: int,
+        run_seed: int,
+        fetch: Callable[[Sequence[EpisodeBatch | Any]], Sequence[EpisodeBatch]] = list,
+    ) -> None:
         self._learner = Learner(spec, policy, ppo, n_updates, run_seed)
+        self._fetch = fetch
         self._turns = ThreadPoolExecutor(1, "learner-turns")
 
     def update(self, batches: Sequence[EpisodeBatch | Any]) -> Future[UpdateStats]:
         """Start to learn from complete episodes, given in any order; returns at once."""
-        return self._turns.submit(self._learner.update, batches)
+        return self._turns.submit(lambda: self._learner.update(self._fetch(batches)))
 
     def weights(self) -> PolicyWeights:
         """The policy after all updates so far; waits for the one under way."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +19,6 @@ from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import LearnerDiedError, LearnerState, UpdateStats
-from ray_rl.ppo.local_learner import LocalLearner
 
 
 class _LearnerProcess:
@@ -37,7 +35,7 @@ class _LearnerProcess:
 
     def update(self, batches: Sequence[EpisodeBatch | ray.ObjectRef[EpisodeBatch]]) -> UpdateStats:
         """Fetch all batches that came as references, at once, and learn."""
-        return self._learner.update(_fetch(batches))
+        return self._learner.update(fetch_batches(batches))
 
     def weights(self) -> PolicyWeights:
         """As `Learner.weights`."""
@@ -50,14 +48,6 @@ class _LearnerProcess:
     def load_state(self, state: LearnerState) -> None:
         """As `Learner.load_state`."""
         self._learner.load_state(state)
-
-
-class LocalRayLearner(LocalLearner):
-    """A learner in a thread of this process, for episodes that come as references. Arguments as `LocalLearner`."""
-
-    def update(self, batches: Sequence[EpisodeBatch | Any]) -> Future[UpdateStats]:
-        """Start to learn from episodes or references to them, in any order; returns at once."""
-        return self._turns.submit(lambda: self._learner.update(_fetch(batches)))
 
 
 class RayPendingUpdate:
@@ -149,7 +139,7 @@ class RayLearner:
         self.close()
 
 
-def _fetch(batches: Sequence[EpisodeBatch | ray.ObjectRef[EpisodeBatch]]) -> list[EpisodeBatch]:
+def fetch_batches(batches: Sequence[EpisodeBatch | ray.ObjectRef[EpisodeBatch]]) -> list[EpisodeBatch]:
     """The batches, those that came as references fetched at once."""
     fetched = iter(ray.get([batch for batch in batches if isinstance(batch, ray.ObjectRef)]))
     return [next(fetched) if isinstance(batch, ray.ObjectRef) else batch for batch in batches]
