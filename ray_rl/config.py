@@ -27,7 +27,7 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 CollectorName = Literal["ray-tasks", "ray-actors", "executor", "synchronous", "sequential"]
 RuleSet = Literal["head", "leaderboard"]
 TableName = Literal["stock", "corrected"]
-ViewName = Literal["table", "winner", "memory"]
+ViewName = Literal["table", "winner", "memory", "raw"]
 ActionSetName = Literal["all", "compact"]
 Objective = Literal["return", "protocol"]
 
@@ -61,7 +61,8 @@ class EnvConfig(_Group):
     table: TableName = "stock"
     """Blue's table: stock as the organisers evaluate, corrected as the community mended it."""
     view: ViewName = "winner"
-    """What Blue's policy sees: the 52-bit table, winner (scans and decoys noted besides), or memory."""
+    """What Blue's policy sees: the 52-bit table, winner (scans and decoys noted besides), memory (all that the table
+    and Blue's own actions tell), or raw (besides, which exploits the events behind the table show)."""
     actions: ActionSetName = "compact"
     """Blue's actions: all 145, or compact without those that cannot help."""
     red_agent: str = "B_lineAgent"

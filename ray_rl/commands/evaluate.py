@@ -137,7 +137,7 @@ def standing_of(scores: Scores) -> list[str]:
         return ["the published table adds up nine cells, three red agents over 30, 50 and 100 steps: not all were run"]
     if "table=stock" not in scores.environment:
         return ["the published table holds for the stock table of observations: this total is not comparable with it"]
-    return standing(scores.total, scores.total_half_width, scores.rules)
+    return standing(scores.total, scores.total_half_width, scores.rules, scores.sees_raw_events)
 
 
 def score_table(scores: Scores) -> Table:

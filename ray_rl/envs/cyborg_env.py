@@ -15,8 +15,9 @@ from ray_rl.envs.cage2.constants import TABLES
 from ray_rl.envs.cage2.events import Event
 from ray_rl.envs.cage2.notebook import N_STEPS, NOTEBOOK_SIZE, reset_notebook, update_notebook
 from ray_rl.envs.cage2.repairs import judge_repair, repair_targets
+from ray_rl.envs.cage2.sightings import NO_SIGHTING, sighting_in
 from ray_rl.envs.cage2.truth import Truth
-from ray_rl.envs.cage2.views import VIEW_SIZES, VIEWS, active_features
+from ray_rl.envs.cage2.views import RAW_VIEW, VIEW_SIZES, VIEWS, active_features
 from ray_rl.envs.cyborg.find import load
 from ray_rl.envs.cyborg.game import Game
 from ray_rl.envs.cyborg.raw_events import events_in
@@ -39,7 +40,7 @@ class CyborgEnv:
         path: Folder of a checkout of cage-challenge-2; None looks for an importable CybORG.
         rules: The rule set that it must have, ``head`` or ``leaderboard``.
         table: ``stock`` or ``corrected``.
-        view: ``table``, ``winner`` or ``memory``.
+        view: ``table``, ``winner``, ``memory`` or ``raw``.
         actions: ``all`` or ``compact``.
         alignment: What following an order of repair is worth, for episodes that are asked to; None: they are not.
 
@@ -141,7 +142,8 @@ class CyborgEnv:
             raise EnvError(slot, f"CybORG raised {type(error).__name__}: {error}") from error
         self._raw[slot] = raw
         self._tables[slot] = tables
-        update_notebook(self._notebooks[slot], tables[self.table_code], action)
+        sighting = sighting_in(events_in(raw)) if self.view_code == RAW_VIEW else NO_SIGHTING
+        update_notebook(self._notebooks[slot], tables[self.table_code], action, sighting)
         return reward
 
     def action_masks(self) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 The organisers' evaluation asks an agent for `get_action` with what their ChallengeWrapper shows, 52 bits, and tells it
 by `end_episode` that an episode is over. Everything else the agent keeps itself, from those bits and its own actions.
+An agent of the view ``raw`` wants one number more after them, which ``wrapper.py`` gives.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ N_EVENTS, N_OWN_ACTIONS, N_FIRST_SCANS, N_COUNTS = 6, 4, 2, 3
 KINDS = 5
 """Kinds of own actions: waiting, Analyse, Remove, decoys, Restore."""
 SCAN = 1
+N_EXPLOITS, N_OUTCOMES = 8, 3
+FAILED, UNREPORTED = 0, 1
+"""How a sighted exploit ended; 2: a session was reported."""
+NO_SIGHTING = -1
 
 
 class Agent:
@@ -33,6 +38,7 @@ class Agent:
         with np.load(Path(folder or Path(__file__).parent) / "policy.npz") as file:
             held: dict[str, Any] = {name: file[name] for name in file.files}
         self._view = str(held["view"])
+        self._takes_sightings = self._view == "raw"
         self._actions = [int(a) for a in held["actions"]]
         self._compact = len(self._actions) < FIRST_HOST_ACTION + 11 * N_HOSTS
         self._seen_hosts = [int(h) for h in held["seen_hosts"]]
@@ -55,14 +61,16 @@ class Agent:
         """Choose an action.
 
         Args:
-            observation: 52 bits of Blue's table.
+            observation: 52 bits of Blue's table; for the view ``raw`` the sighting after them.
             action_space: Ignored: the wrapper numbers the actions 0 to 144 alike in every episode.
         """
         bits = [int(bit) for bit in np.asarray(observation).ravel()]
-        if len(bits) != TABLE_BITS:
-            raise ValueError(f"expected the {TABLE_BITS} bits of ChallengeWrapper, got {len(bits)} numbers")
+        if len(bits) != TABLE_BITS + self._takes_sightings:
+            wanted = "numbers of wrapper.py" if self._takes_sightings else "bits of ChallengeWrapper"
+            raise ValueError(f"expected the {TABLE_BITS + self._takes_sightings} {wanted}, got {len(bits)} numbers")
+        sighting = bits.pop() if self._takes_sightings else NO_SIGHTING
         if self._last_action >= 0:
-            self._write_down(bits, self._last_action)
+            self._write_down(bits, self._last_action, sighting)
         logits = self._logits(self._active())
         allowed = [self._may_help(action) for action in self._actions]
         best = max((k for k in range(len(logits)) if allowed[k]), key=lambda k: float(logits[k]))
@@ -87,6 +95,9 @@ class Agent:
         self._events: list[tuple[int, bool]] = []
         self._own_actions: list[int] = []
         self._first_scans: list[int] = []
+        self._sighting = NO_SIGHTING
+        self._last_gain = [-1] * N_HOSTS
+        self._gains: list[set[int]] = [set() for _ in range(N_HOSTS)]
 
     def set_initial_values(self, action_space: Any, observation: Any) -> None:
         """Nothing to set; CybORG's own agents have this."""
@@ -96,8 +107,8 @@ class Agent:
 
     # --- memory -------------------------------------------------------------------------------------------------------
 
-    def _write_down(self, bits: list[int], action: int) -> None:
-        """One step: what Blue did, then what the table shows after it."""
+    def _write_down(self, bits: list[int], action: int, sighting: int) -> None:
+        """One step: what Blue did, then what the table and the events show after it."""
         step, self._step = self._step, self._step + 1
         self._bits = bits
         self._own_actions = [action, *self._own_actions][:N_OWN_ACTIONS]
@@ -107,6 +118,8 @@ class Agent:
                 self._decoys[host] = 0
                 self._last_restore[host] = step
                 self._exploits_since_restore[host] = 0
+                self._last_gain[host] = -1
+                self._gains[host] = set()
             elif block == REMOVE_BLOCK:
                 self._last_remove[host] = step
             elif block >= FIRST_DECOY_BLOCK and self._fits(block - FIRST_DECOY_BLOCK, host):
@@ -115,6 +128,16 @@ class Agent:
             activity = bits[4 * host] + 2 * bits[4 * host + 1]
             if activity:
                 self._note_activity(host, activity == SCAN, step)
+        self._sighting = sighting
+        if sighting != NO_SIGHTING:
+            self._note_sighting(sighting)
+
+    def _note_sighting(self, sighting: int) -> None:
+        place, outcome = divmod(sighting, N_OUTCOMES)
+        host, exploit = divmod(place, N_EXPLOITS)
+        if outcome != FAILED:
+            self._last_gain[host] = exploit
+            self._gains[host] |= {exploit, N_EXPLOITS} if outcome == UNREPORTED else {exploit}
 
     def _note_activity(self, host: int, scan: bool, step: int) -> None:
         self._events = [(host, not scan), *self._events][:N_EVENTS]
@@ -160,8 +183,10 @@ class Agent:
                 latest = self._last_scanned == host
                 flags += [host in self._scanned and not latest, host in self._scanned and latest]
             flags += self._decoy_flags(self._decoys)
-        if self._view == "memory":
+        if self._view in ("memory", "raw"):
             flags += self._memory_flags()
+        if self._view == "raw":
+            flags += self._raw_flags()
         return [number for number, flag in enumerate(flags) if flag]
 
     def _decoy_flags(self, decoys: list[int]) -> list[bool]:
@@ -187,6 +212,15 @@ class Agent:
         for k in range(N_FIRST_SCANS):
             host = self._first_scans[k] if k < len(self._first_scans) else -1
             flags += one_of(n_seen, self._place.get(host, -1))
+        return flags
+
+    def _raw_flags(self) -> list[bool]:
+        n_sights = N_EXPLOITS * N_OUTCOMES
+        flags = one_of(n_sights, self._sighting % n_sights if self._sighting != NO_SIGHTING else -1)
+        for host in self._seen_hosts:
+            flags += one_of(N_EXPLOITS, self._last_gain[host])
+        for host in self._seen_hosts:
+            flags += [gain in self._gains[host] for gain in range(N_EXPLOITS + 1)]
         return flags
 
     def _kind_and_place(self, action: int) -> tuple[int, int]:

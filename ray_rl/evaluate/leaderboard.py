@@ -170,14 +170,20 @@ def rank_of(total: float) -> int:
     return 1 + sum(entry.total > total for entry in PUBLISHED)
 
 
-def standing(total: float, half_width: float, rules: RuleSet) -> list[str]:
+RAW_EVENTS = "it sees raw events besides the table: another class than defenders that see the table alone"
+"""What is said of every score of the view ``raw``."""
+
+
+def standing(total: float, half_width: float, rules: RuleSet, raw_events: bool = False) -> list[str]:
     """Say where a total over all nine cells stands, one fact a line.
 
     Args:
         total: Sum over the nine cells.
         half_width: Half the width of its 95 % interval.
         rules: The rule set that it was played under; every line names the one it speaks of.
+        raw_events: Whether the policy sees raw events (view ``raw``), which is said first.
     """
+    label = [RAW_EVENTS] if raw_events else []
     first = PUBLISHED[0]
     winner = WINNER_AGAIN[rules]
     again = (
@@ -186,13 +192,15 @@ def standing(total: float, half_width: float, rules: RuleSet) -> list[str]:
     )
     if rules != TABLE_RULES:
         return [
+            *label,
             f"the published table holds for the rules {TABLE_RULES}; a total under {rules} is not comparable with it",
             again,
         ]
     rank = rank_of(total)
     lines = [
+        *label,
         f"place {rank} of {len(PUBLISHED) + 1} in the published table (rules {TABLE_RULES}, {TABLE_EPISODES} episodes "
-        f"per cell): {total:.2f} ± {half_width:.2f}"
+        f"per cell): {total:.2f} ± {half_width:.2f}",
     ]
     near = [entry for entry in PUBLISHED if entry.rank in (rank - 1, rank)]
     lines += [

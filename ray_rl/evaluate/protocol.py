@@ -74,6 +74,11 @@ class Scores:
     total: float
     total_half_width: float
 
+    @property
+    def sees_raw_events(self) -> bool:
+        """Whether the policy sees more than the table: such scores stand apart."""
+        return "view=raw" in self.environment
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)

@@ -115,7 +115,8 @@ def _scores(scores: Scores) -> str:
     if is_complete(names):
         totals = "".join(f"<td>{total}" for _, _, total in others)
         rows += f"<tr><th>total<td class=own>{scores.total:.2f} ± {scores.total_half_width:.2f}{totals}"
-    where = standing(scores.total, scores.total_half_width, scores.rules) if is_complete(names) else []
+    total = (scores.total, scores.total_half_width, scores.rules, scores.sees_raw_events)
+    where = standing(*total) if is_complete(names) else []
     lines = "".join(f"<li>{html.escape(line)}" for line in where)
     return f"<div class=wide><table><tr><th>mean return<th>this policy{head}{rows}</table></div><ul>{lines}</ul>"
 

@@ -13,11 +13,12 @@ from ray_rl.config import UserError
 from ray_rl.envs.cage2 import constants as c
 from ray_rl.envs.cage2.action_sets import ACTION_SET_SIZES, ACTION_SETS, COMPACT_DECOYS, game_action
 from ray_rl.envs.cage2.views import AGE_BOUNDS, CLOCK_BOUNDS, SEEN_HOSTS, VIEW_SIZES, VIEWS
-from ray_rl.evaluate import cage2_agent
+from ray_rl.evaluate import cage2_agent, cage2_wrapper
 from ray_rl.evaluate.policies import TrainedPolicy
 from ray_rl.policy.inference import PolicyWeights
 
 AGENT_FILE = "agent.py"
+WRAPPER_FILE = "wrapper.py"
 WEIGHTS_FILE = "policy.npz"
 README_FILE = "README.md"
 
@@ -59,11 +60,20 @@ def export_agent(policy: TrainedPolicy, folder: Path, score: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(cage2_agent.__file__, folder / AGENT_FILE)
     np.savez_compressed(folder / WEIGHTS_FILE, **_contents(policy))  # type: ignore[arg-type]
+    raw = policy.env.view == "raw"
+    if raw:
+        shutil.copyfile(cage2_wrapper.__file__, folder / WRAPPER_FILE)
     made_by = f" {policy.made_by}" if policy.made_by else ""
-    (folder / README_FILE).write_text(
-        _README.format(env=policy.spec.name, update=policy.update, made_by=made_by, score=score, v=ray_rl.__version__),
-        encoding="utf-8",
+    text = _README.format(
+        env=policy.spec.name,
+        update=policy.update,
+        made_by=made_by,
+        score=score,
+        v=ray_rl.__version__,
+        wrap=_RAW_WRAP if raw else _WRAP,
+        sees=_RAW_SEES if raw else _SEES,
     )
+    (folder / README_FILE).write_text(text, encoding="utf-8")
 
 
 def _contents(policy: TrainedPolicy) -> dict[str, NDArray[np.generic]]:
@@ -111,12 +121,23 @@ In the organisers' `evaluation.py`:
 from agent import Agent  # with this folder on the path
 
 agent = Agent()
-
-
-def wrap(env):
-    return ChallengeWrapper(env=env, agent_name="Blue")
+{wrap}
 ```
 
-The agent takes the 52 bits of `ChallengeWrapper` and returns actions 0 to 144. Say `agent.end_episode()` after each
+{sees} Say `agent.end_episode()` after each
 episode: it remembers what it saw and did since.
 """
+
+_WRAP = """
+
+def wrap(env):
+    return ChallengeWrapper(env=env, agent_name="Blue")"""
+
+_SEES = "The agent takes the 52 bits of `ChallengeWrapper` and returns actions 0 to 144."
+
+_RAW_WRAP = "from wrapper import wrap  # instead of the script's own"
+
+_RAW_SEES = """\
+**Raw events: not to be compared with agents of the table alone.** `wrapper.py` puts one number behind the 52 bits of
+`ChallengeWrapper`: which exploit the events of the step show, from CybORG's own `get_observation("Blue")`. The agent
+takes these 53 numbers and returns actions 0 to 144."""

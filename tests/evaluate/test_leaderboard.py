@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ray_rl.config import UserError
-from ray_rl.evaluate.leaderboard import PUBLISHED, WINNER_AGAIN, is_complete, rank_of, standing
+from ray_rl.config import RuleSet, UserError
+from ray_rl.evaluate.leaderboard import PUBLISHED, RAW_EVENTS, WINNER_AGAIN, is_complete, rank_of, standing
 
 
 def test_totals_are_the_sums_of_their_cells_but_for_the_row_that_was_published_otherwise() -> None:
@@ -31,6 +31,11 @@ def test_a_total_under_other_rules_is_not_placed() -> None:
     leaderboard = standing(-57.0, 0.4, "leaderboard")
     assert leaderboard[0].startswith("place 3 of 21 in the published table (rules leaderboard")
     assert any("CardiffUni" in line for line in leaderboard)
+
+
+@pytest.mark.parametrize("rules", ["head", "leaderboard"])
+def test_a_total_with_raw_events_is_labelled_apart(rules: RuleSet) -> None:
+    assert standing(-40.0, 0.4, rules, raw_events=True) == [RAW_EVENTS, *standing(-40.0, 0.4, rules)]
 
 
 def test_a_cell_that_the_table_lacks_is_named() -> None:

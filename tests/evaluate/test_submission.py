@@ -13,10 +13,11 @@ import pytest
 from ray_rl.config import EnvConfig, UserError
 from ray_rl.envs.cage2.action_sets import ACTION_SETS, game_action
 from ray_rl.envs.cage2.env import Cage2Env
-from ray_rl.envs.cage2.notebook import TABLE, unpack_table
+from ray_rl.envs.cage2.notebook import SIGHTING, TABLE, unpack_table
+from ray_rl.envs.cage2.views import RAW_VIEW
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import episode_requests
-from ray_rl.evaluate import cage2_agent
+from ray_rl.evaluate import cage2_agent, cage2_wrapper
 from ray_rl.evaluate.cage2_agent import Agent
 from ray_rl.evaluate.policies import TrainedPolicy
 from ray_rl.evaluate.submission import export_agent
@@ -31,7 +32,15 @@ def made_policy(**env: str) -> TrainedPolicy:
     return TrainedPolicy(Path("x"), random_weights(spec.observation_size, (32, 24), spec.n_actions), config, spec, 7)
 
 
-@pytest.mark.parametrize(("view", "actions"), [("memory", "compact"), ("winner", "all"), ("table", "compact")])
+def shown(env: Cage2Env) -> np.ndarray:
+    """What the wrapper shows of the only environment."""
+    table = unpack_table(int(env._notebooks[0, TABLE]))
+    return np.append(table.astype(int), env._notebooks[0, SIGHTING]) if env.view_code == RAW_VIEW else table
+
+
+@pytest.mark.parametrize(
+    ("view", "actions"), [("memory", "compact"), ("winner", "all"), ("table", "compact"), ("raw", "compact")]
+)
 def test_the_agent_acts_as_the_policy_does(view: str, actions: str, tmp_path: Path) -> None:
     policy = made_policy(view=view, actions=actions)
     export_agent(policy, tmp_path, "")
@@ -46,17 +55,17 @@ def test_the_agent_acts_as_the_policy_does(view: str, actions: str, tmp_path: Pa
         for step in range(request.max_steps):
             chosen, _ = acting.act(observations, env.action_masks(), np.array([0.5]), np.array([True]))
             expected = game_action(ACTION_SETS.index(actions), int(chosen[0]))
-            table = unpack_table(int(env._notebooks[0, TABLE]))
-            assert agent.get_action(table, None) == expected, (request.index, step)
+            assert agent.get_action(shown(env), None) == expected, (request.index, step)
             distinct.add(expected)
             observations = env.step(chosen).observations
         agent.end_episode()
     assert len(distinct) > 3
 
 
-def test_the_agent_remembers_what_any_action_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("view", ["memory", "raw"])
+def test_the_agent_remembers_what_any_action_does(view: str, tmp_path: Path) -> None:
     """Random actions of all kinds, in place of its own."""
-    policy = made_policy(view="memory", actions="all")
+    policy = made_policy(view=view, actions="all")
     export_agent(policy, tmp_path, "")
     agent, env, rng = Agent(tmp_path), make_env(policy.env), np.random.default_rng(0)
     assert isinstance(env, Cage2Env)
@@ -64,7 +73,7 @@ def test_the_agent_remembers_what_any_action_does(tmp_path: Path) -> None:
         observations = env.reset([request])
         agent.end_episode()
         for _ in range(request.max_steps):
-            agent.get_action(unpack_table(int(env._notebooks[0, TABLE])))
+            agent.get_action(shown(env))
             assert agent._active() == np.flatnonzero(observations[0]).tolist()
             assert [agent._may_help(a) for a in range(145)] == env.action_masks()[0].tolist()
             agent._last_action = int(rng.integers(145))
@@ -91,6 +100,14 @@ def test_what_the_format_cannot_hold_is_refused(env: dict[str, str], says: str, 
     with pytest.raises(UserError, match=says):
         export_agent(made_policy(**env), tmp_path / "out", "")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_agent_of_raw_events_says_so_and_brings_its_wrapper(tmp_path: Path) -> None:
+    export_agent(made_policy(view="raw"), tmp_path, "")
+    assert "not to be compared with agents of the table alone" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "wrapper.py").read_bytes() == Path(cage2_wrapper.__file__).read_bytes()
+    with pytest.raises(ValueError, match="53 numbers of wrapper"):
+        Agent(tmp_path).get_action([0] * 52)
 
 
 def test_the_exported_file_is_the_tested_one(tmp_path: Path) -> None:

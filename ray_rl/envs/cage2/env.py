@@ -29,7 +29,7 @@ class Cage2Env:
     Args:
         rules: ``head`` or ``leaderboard``.
         table: ``stock`` or ``corrected``.
-        view: ``table``, ``winner`` or ``memory``.
+        view: ``table``, ``winner``, ``memory`` or ``raw``.
         actions: ``all`` or ``compact``.
         alignment: What following an order of repair is worth, for episodes that are asked to; None: they are not.
 

@@ -7,6 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ray_rl.envs.cage2.notebook import reset_notebook, update_notebook
+from ray_rl.envs.cage2.sightings import sighting_of
 from ray_rl.envs.cage2.simulator import NOTHING_FORCED, reset_state, step_state, table_of
 
 Row = NDArray[np.int64]
@@ -41,5 +42,5 @@ def step_row(state: Row, notebook: Row, table: int, action: int) -> float:
         Blue's reward.
     """
     reward = step_state(state, action, NOTHING_FORCED)
-    update_notebook(notebook, table_of(state, table), action)
+    update_notebook(notebook, table_of(state, table), action, sighting_of(state))
     return reward

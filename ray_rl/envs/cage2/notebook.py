@@ -1,7 +1,8 @@
-"""What a careful defender writes down: Blue's own memory, from its table and its own actions alone.
+"""What a careful defender writes down: Blue's own memory, from its table, its own actions, and sightings of exploits.
 
-Views and action masks read the notebook and nothing else. The simulator and the adapter to CybORG keep it with the same
-two functions, so a policy sees the same in both. A row of integers, like the simulator's state.
+Views and action masks read the notebook and nothing else; sightings, which the table does not show, are for the view
+``raw`` alone. The simulator and the adapter to CybORG keep it with the same two functions, so a policy sees the same in
+both. A row of integers, like the simulator's state.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ray_rl.envs.cage2.constants import (
     RESTORE_BLOCK,
     TABLE_BITS,
 )
+from ray_rl.envs.cage2.sightings import FAILED, N_OUTCOMES, N_SIGHTS, UNREPORTED
 from ray_rl.envs.cage2.simulator import decoy_fits
 
 Row = NDArray[np.int64]
@@ -59,7 +61,14 @@ OWN_ACTIONS = EVENTS + N_EVENTS
 """[4] Blue's latest actions, newest first, 0…144; NEVER where there is none."""
 FIRST_SCANS = OWN_ACTIONS + N_OWN_ACTIONS
 """[2] the first hosts that showed a scan, in order; NEVER where there is none."""
-NOTEBOOK_SIZE = FIRST_SCANS + N_FIRST_SCANS
+SIGHTING = FIRST_SCANS + N_FIRST_SCANS
+"""The sighting of the latest step (`ray_rl.envs.cage2.sightings`), NEVER where there was none."""
+LAST_GAIN = SIGHTING + 1
+"""[13] the latest exploit seen since the host's last Restore that did not fail; NEVER where there was none."""
+GAINS = LAST_GAIN + N_HOSTS
+"""[13] masks of all of these, and bit `UNSEEN_SHELL` where one of them went unreported."""
+UNSEEN_SHELL = N_SIGHTS // N_OUTCOMES
+NOTEBOOK_SIZE = GAINS + N_HOSTS
 
 
 @njit(cache=True, nogil=True)
@@ -73,16 +82,18 @@ def reset_notebook(notebook: Row) -> None:
     notebook[LAST_EXPLOIT:] = NEVER
     notebook[LAST_SCANNED] = NEVER
     notebook[EXPLOITS_SINCE_RESTORE:EVENTS] = 0
+    notebook[GAINS:] = 0
 
 
 @njit(cache=True, nogil=True)
-def update_notebook(notebook: Row, table: int, action: int) -> None:
+def update_notebook(notebook: Row, table: int, action: int, sighting: int) -> None:
     """Write down one step.
 
     Args:
         notebook: [NOTEBOOK_SIZE] int64, changed in place.
         table: Blue's table after the step, as `simulator.table_of` packs it.
         action: What Blue did in the step, 0…144.
+        sighting: What the raw events say of an exploit in it, or NEVER.
     """
     step = notebook[N_STEPS]
     notebook[N_STEPS] = step + 1
@@ -95,6 +106,9 @@ def update_notebook(notebook: Row, table: int, action: int) -> None:
             activity = table >> (4 * host) & 3
             if activity != ACTIVITY_NONE:
                 _note_activity(notebook, host, activity, step)
+    notebook[SIGHTING] = sighting
+    if sighting != NEVER:
+        _note_sighting(notebook, sighting)
 
 
 _ALL_ACTIVITY = sum(3 << (4 * host) for host in range(N_HOSTS))
@@ -108,6 +122,8 @@ def _note_action(notebook: Row, action: int, step: int) -> None:
         notebook[DECOYS + host] = 0
         notebook[LAST_RESTORE + host] = step
         notebook[EXPLOITS_SINCE_RESTORE + host] = 0
+        notebook[LAST_GAIN + host] = NEVER
+        notebook[GAINS + host] = 0
     elif block == REMOVE_BLOCK:
         notebook[LAST_REMOVE + host] = step
     elif block >= FIRST_DECOY_BLOCK:
@@ -134,6 +150,19 @@ def _note_activity(notebook: Row, host: int, activity: int, step: int) -> None:
             if notebook[FIRST_SCANS + k] == NEVER:
                 notebook[FIRST_SCANS + k] = host
                 break
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _note_sighting(notebook: Row, sighting: int) -> None:
+    host = sighting // N_SIGHTS
+    outcome = sighting % N_OUTCOMES
+    if outcome == FAILED:
+        return
+    exploit = sighting % N_SIGHTS // N_OUTCOMES
+    notebook[LAST_GAIN + host] = exploit
+    notebook[GAINS + host] |= 1 << exploit
+    if outcome == UNREPORTED:
+        notebook[GAINS + host] |= 1 << UNSEEN_SHELL
 
 
 @njit(cache=True, nogil=True, inline="always")

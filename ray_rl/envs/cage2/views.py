@@ -1,7 +1,8 @@
 """Blue's views: which bits of its notebook a policy sees.
 
 ``table`` is the 52-bit table itself. ``winner`` adds what the challenge's winner kept beside it, scans and decoys.
-``memory`` adds what a careful defender would write down. Every view is bits, given as a list of those that are 1.
+``memory`` adds what a careful defender would write down. ``raw`` adds what is not in the table at all but in the events
+that it is drawn from: which exploit it was. Every view is bits, given as a list of those that are 1.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from ray_rl.envs.cage2.constants import (
     ENTERPRISE0,
     ENTERPRISE1,
     ENTERPRISE2,
+    EXPLOITS,
     FIRST_HOST_ACTION,
     HOSTS,
+    N_EXPLOITS,
     N_HOSTS,
     OP_SERVER0,
     TABLE_BITS,
@@ -37,7 +40,9 @@ from ray_rl.envs.cage2.notebook import (
     EVENTS,
     EXPLOITS_SINCE_RESTORE,
     FIRST_SCANS,
+    GAINS,
     LAST_EXPLOIT,
+    LAST_GAIN,
     LAST_REMOVE,
     LAST_RESTORE,
     LAST_SCAN,
@@ -49,13 +54,16 @@ from ray_rl.envs.cage2.notebook import (
     NEVER,
     OWN_ACTIONS,
     SCANNED,
+    SIGHTING,
     TABLE,
+    UNSEEN_SHELL,
 )
+from ray_rl.envs.cage2.sightings import N_SIGHTS, SIGHT_NAMES
 
 Row = NDArray[np.int64]
 
-VIEWS = ("table", "winner", "memory")
-TABLE_VIEW, WINNER_VIEW, MEMORY_VIEW = range(3)
+VIEWS = ("table", "winner", "memory", "raw")
+TABLE_VIEW, WINNER_VIEW, MEMORY_VIEW, RAW_VIEW = range(4)
 
 SEEN_HOSTS = np.array(
     [
@@ -102,7 +110,9 @@ _MEMORY_SIZE = (
     + _N_CLOCK
     + N_FIRST_SCANS * N_SEEN
 )
-VIEW_SIZES = (TABLE_BITS, _WINNER_SIZE, _MEMORY_SIZE)
+_N_GAINS = UNSEEN_SHELL + 1
+_RAW_SIZE = _MEMORY_SIZE + N_SIGHTS + N_SEEN * (N_EXPLOITS + _N_GAINS)
+VIEW_SIZES = (TABLE_BITS, _WINNER_SIZE, _MEMORY_SIZE, _RAW_SIZE)
 
 
 @njit(cache=True, nogil=True)
@@ -111,7 +121,7 @@ def active_features(notebook: Row, view: int, active: NDArray[np.int32]) -> int:
 
     Args:
         notebook: [NOTEBOOK_SIZE] int64.
-        view: TABLE_VIEW, WINNER_VIEW or MEMORY_VIEW.
+        view: TABLE_VIEW, WINNER_VIEW, MEMORY_VIEW or RAW_VIEW.
         active: [VIEW_SIZES[view]] int32, overwritten from the front with ascending indices.
 
     Returns:
@@ -136,7 +146,8 @@ def active_features(notebook: Row, view: int, active: NDArray[np.int32]) -> int:
     n = _list_decoys(notebook, DECOYS, offset, active, n)
     if view == WINNER_VIEW:
         return n
-    return _list_memory(notebook, offset + N_DECOY_BITS, active, n)
+    n = _list_memory(notebook, offset + N_DECOY_BITS, active, n)
+    return n if view == MEMORY_VIEW else _list_sightings(notebook, _MEMORY_SIZE, active, n)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -191,6 +202,28 @@ def _list_memory(notebook: Row, offset: int, active: NDArray[np.int32], n: int) 
     return n
 
 
+@njit(cache=True, nogil=True)
+def _list_sightings(notebook: Row, offset: int, active: NDArray[np.int32], n: int) -> int:
+    if notebook[SIGHTING] != NEVER:
+        active[n] = offset + notebook[SIGHTING] % N_SIGHTS
+        n += 1
+    offset += N_SIGHTS
+    for place in range(N_SEEN):
+        gain = notebook[LAST_GAIN + SEEN_HOSTS[place]]
+        if gain != NEVER:
+            active[n] = offset + gain
+            n += 1
+        offset += N_EXPLOITS
+    for place in range(N_SEEN):
+        gains = notebook[GAINS + SEEN_HOSTS[place]]
+        for k in range(_N_GAINS):
+            if gains >> k & 1:
+                active[n] = offset + k
+                n += 1
+        offset += _N_GAINS
+    return n
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _list_own_action(action: int, offset: int, active: NDArray[np.int32], n: int) -> int:
     if action < FIRST_HOST_ACTION:
@@ -220,7 +253,7 @@ def feature_names(view: int) -> list[str]:
     """What each bit of a view says, in order.
 
     Args:
-        view: TABLE_VIEW, WINNER_VIEW or MEMORY_VIEW.
+        view: TABLE_VIEW, WINNER_VIEW, MEMORY_VIEW or RAW_VIEW.
     """
     hosts = [HOSTS[h] for h in SEEN_HOSTS]
     decoys = [f"{DECOY_NAMES[kind]} on {HOSTS[host]}" for host, kind in COMPACT_DECOYS]
@@ -238,7 +271,12 @@ def feature_names(view: int) -> list[str]:
     names += [f"event {k} back: {kind} of {h}" for k in range(N_EVENTS) for h in hosts for kind in ("scan", "exploit")]
     names += [f"own action {k} back: {what}" for k in range(N_OWN_ACTIONS) for what in (*_KINDS, *hosts)]
     names += [f"{clock} steps since the start" for clock in _bucket_names(CLOCK_BOUNDS)]
-    return names + [f"scan number {k + 1} was of {host}" for k in range(N_FIRST_SCANS) for host in hosts]
+    names += [f"scan number {k + 1} was of {host}" for k in range(N_FIRST_SCANS) for host in hosts]
+    if view == MEMORY_VIEW:
+        return names
+    names += [f"{sight} in this step" for sight in SIGHT_NAMES]
+    names += [f"{host}: {exploit} came last" for host in hosts for exploit in EXPLOITS]
+    return names + [f"{host}: {gain} since Restore" for host in hosts for gain in (*EXPLOITS, "an unreported exploit")]
 
 
 def _bucket_names(bounds: Row) -> list[str]:

@@ -29,6 +29,7 @@ from ray_rl.envs.cage2.constants import (
     action_index,
 )
 from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE, reset_notebook, update_notebook
+from ray_rl.envs.cage2.sightings import NO_SIGHTING
 from ray_rl.envs.cage2.views import VIEW_SIZES, VIEWS, active_features
 from ray_rl.seeding import policy_uniforms
 
@@ -41,11 +42,13 @@ class Seen:
         tables: The stock and the corrected table, packed.
         reported: Hosts on which a reverse shell was reported in the step, in the order of the report.
         n_steps: Steps taken so far.
+        sighting: What the raw events of the step say of an exploit (`ray_rl.envs.cage2.sightings`).
     """
 
     tables: tuple[int, int] = (0, 0)
     reported: tuple[int, ...] = ()
     n_steps: int = 0
+    sighting: int = NO_SIGHTING
 
 
 class BluePolicy(Protocol):
@@ -192,7 +195,7 @@ class Network:
     def act(self, seen: Seen) -> int:
         """Note what was seen, and ask the network."""
         if seen.n_steps:
-            update_notebook(self._notebook, seen.tables[self._table], self._last)
+            update_notebook(self._notebook, seen.tables[self._table], self._last, seen.sighting)
         size = VIEW_SIZES[self._view]
         observation = np.zeros((1, size), dtype=np.uint8)
         active = np.empty(size, dtype=np.int32)

@@ -23,10 +23,12 @@ from ray_rl.envs.cage2.constants import (
     SUBNETS,
     TABLE_BITS,
 )
+from ray_rl.envs.cage2.sightings import sighting_in
 from ray_rl.envs.cage2.traces import STATES, Trace
 from ray_rl.envs.cage2.truth import Truth
 from ray_rl.envs.cyborg.blue_policies import MakeBlue, Seen
 from ray_rl.envs.cyborg.game import Game
+from ray_rl.envs.cyborg.raw_events import events_in
 from ray_rl.envs.cyborg.table import EMPTY_TABLES, Tables, draw_tables
 from ray_rl.envs.cyborg.truth import listening_sockets, truth_of_games
 from ray_rl.episodes import RED_AGENTS
@@ -105,7 +107,7 @@ def _record(game: Game, red: str, make_blue: MakeBlue, seed: int, n_steps: int) 
         tables = draw_tables(tables, action, observation)
         steps.append(_outcome(game, action, observation, reward))
         states.append(_state(game, tables))
-        seen = Seen(tables[:2], reported_shells(observation), step + 1)
+        seen = Seen(tables[:2], reported_shells(observation), step + 1, sighting_in(events_in(observation)))
     recorded = {name: np.array([s[name] for s in steps], dtype=kind) for name, kind in _STEP_TYPES.items()}
     for name in states[0]:
         kind = np.uint16 if name == "red_ports" else np.uint8

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ray_rl.envs.cage2 import simulator as s
 from ray_rl.envs.cage2.constants import CORRECTED, RULE_SETS, STOCK
+from ray_rl.envs.cage2.sightings import sighting_of
 from ray_rl.envs.cage2.traces import RED_CODES
 from ray_rl.envs.cyborg.blue_policies import MakeBlue, Seen
 
@@ -97,5 +98,5 @@ def simulated_returns(
             returns[episode] += s.step_state(state, blue.act(seen), s.NOTHING_FORCED)
             reported = (int(state[s.EVENT_HOST]),) if state[s.RED_DETECTED] else ()
             tables = (int(s.table_of(state, STOCK)), int(s.table_of(state, CORRECTED)))
-            seen = Seen(tables, reported, step + 1)
+            seen = Seen(tables, reported, step + 1, int(sighting_of(state)))
     return returns

@@ -24,6 +24,10 @@ class WrapperStack:
     Args:
         upstream: The package.
         red_agent: One of `ray_rl.episodes.RED_AGENTS`.
+
+    Attributes:
+        cyborg: The ``CybORG``.
+        env: It in its wrapper.
     """
 
     def __init__(self, upstream: Upstream, red_agent: str) -> None:
@@ -32,19 +36,19 @@ class WrapperStack:
         self._random = OwnRandom()
         red = getattr(upstream.agents, red_agent)
         with self._random.in_use(seed=0):
-            cyborg = upstream.cyborg(str(upstream.scenario), "sim", agents={"Red": red})
-            self.env: Any = wrappers.ChallengeWrapper(env=cyborg, agent_name="Blue")
+            self.cyborg: Any = upstream.cyborg(str(upstream.scenario), "sim", agents={"Red": red})
+            self.env: Any = wrappers.ChallengeWrapper(env=self.cyborg, agent_name="Blue")
 
-    def reset(self, seed: int) -> NDArray[np.uint8]:
-        """Start an episode; returns the stock table [52] uint8."""
+    def reset(self, seed: int) -> NDArray[np.int64]:
+        """Start an episode; returns the stock table [52] int64."""
         with self._random.in_use(seed):
-            return np.asarray(self.env.reset(), dtype=np.uint8)
+            return np.asarray(self.env.reset(), dtype=np.int64)
 
-    def step(self, action: int) -> tuple[NDArray[np.uint8], float]:
-        """Take one step; returns the stock table [52] uint8 and Blue's reward."""
+    def step(self, action: int) -> tuple[NDArray[np.int64], float]:
+        """Take one step; returns the stock table [52] int64 and Blue's reward."""
         with self._random.in_use():
             table, reward, _, _ = self.env.step(action=action)
-        return np.asarray(table, dtype=np.uint8), float(reward)
+        return np.asarray(table, dtype=np.int64), float(reward)
 
     def play_without_bookkeeping(self, seed: int, actions: NDArray[np.int64]) -> None:
         """Play an episode as the organisers' script does, on Python's own generator: for measuring."""

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from ray_rl.envs.cage2 import simulator as s
 from ray_rl.envs.cage2.action_sets import ACTION_SET_SIZES, ACTION_SETS, action_names, allowed_actions, game_action
-from ray_rl.envs.cage2.constants import ACTION_NAMES, N_HOSTS, VSFTPD
+from ray_rl.envs.cage2.constants import ACTION_NAMES, EXPLOITS, HOSTS, N_EXPLOITS, N_HOSTS, VSFTPD
 from ray_rl.envs.cage2.kernels import reset_row, step_row
-from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE, pack_table, unpack_table
-from ray_rl.envs.cage2.views import VIEW_SIZES, VIEWS, active_features, feature_names
+from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE, SIGHTING, pack_table, unpack_table
+from ray_rl.envs.cage2.sightings import FAILED, N_OUTCOMES, N_SIGHTS, SIGHT_NAMES, UNREPORTED
+from ray_rl.envs.cage2.views import RAW_VIEW, VIEW_SIZES, VIEWS, active_features, feature_names
 
 
 def rows(seed: int, red_agent: int) -> tuple[np.ndarray, np.ndarray]:
@@ -99,3 +100,19 @@ def test_memory_of_an_order_of_events() -> None:
     assert "DecoyApache on Defender in place" not in seen
     assert "Defender: Restore 0 steps ago" in seen
     assert {"own action 0 back: Restore", "own action 1 back: decoy", "2 steps since the start"} <= seen
+
+
+def test_raw_tells_which_exploit_it_was_until_the_host_is_restored() -> None:
+    for seed in range(40):
+        state, notebook = rows(seed, 0)
+        while notebook[SIGHTING] < 0 or notebook[SIGHTING] % N_OUTCOMES == FAILED:
+            step_row(state, notebook, 0, 0)
+        host, exploit = divmod(int(notebook[SIGHTING]) // N_OUTCOMES, N_EXPLOITS)
+        names = np.array(feature_names(RAW_VIEW))
+        gained = {f"{HOSTS[host]}: {EXPLOITS[exploit]} came last", f"{HOSTS[host]}: {EXPLOITS[exploit]} since Restore"}
+        seen = set(names[bits_of(notebook, RAW_VIEW) == 1])
+        assert gained | {f"{SIGHT_NAMES[notebook[SIGHTING] % N_SIGHTS]} in this step"} <= seen
+        unreported = f"{HOSTS[host]}: an unreported exploit since Restore"
+        assert (unreported in seen) == (notebook[SIGHTING] % N_OUTCOMES == UNREPORTED)
+        step_row(state, notebook, 0, 132 + host)
+        assert not (gained | {unreported}) & set(names[bits_of(notebook, RAW_VIEW) == 1])

@@ -14,6 +14,7 @@ from ray_rl.envs.cyborg.wrapper_stack import WrapperStack
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import RED_AGENTS, episode_requests
 from ray_rl.evaluate.cage2_agent import Agent
+from ray_rl.evaluate.cage2_wrapper import SightingWrapper
 from ray_rl.evaluate.policies import TrainedPolicy
 from ray_rl.evaluate.submission import export_agent
 from ray_rl.policy.inference import MlpPolicy
@@ -24,11 +25,11 @@ from ray_rl.seeding import Purpose
 pytestmark = pytest.mark.cyborg
 
 
-@pytest.mark.parametrize("red_agent", RED_AGENTS)
+@pytest.mark.parametrize(("red_agent", "view"), [*((name, "memory") for name in RED_AGENTS), ("B_lineAgent", "raw")])
 def test_it_plays_in_the_challenges_wrapper_as_the_policy_in_the_adapter(
-    red_agent: str, cyborg_path: str, rules: str, upstream: Upstream, tmp_path: Path
+    red_agent: str, view: str, cyborg_path: str, rules: str, upstream: Upstream, tmp_path: Path
 ) -> None:
-    config = EnvConfig.model_validate({"env": "cyborg", "cyborg_path": cyborg_path, "rules": rules, "view": "memory"})
+    config = EnvConfig.model_validate({"env": "cyborg", "cyborg_path": cyborg_path, "rules": rules, "view": view})
     env = make_env(config)
     policy = TrainedPolicy(
         Path("x"), random_weights(env.spec.observation_size, (32,), env.spec.n_actions), config, env.spec, 0
@@ -36,6 +37,8 @@ def test_it_plays_in_the_challenges_wrapper_as_the_policy_in_the_adapter(
     export_agent(policy, tmp_path, "")
     agent = Agent(tmp_path)
     stack = WrapperStack(upstream, red_agent)
+    if view == "raw":
+        stack.env = SightingWrapper(stack.cyborg, stack.env)
     requests = episode_requests(0, 0, 3, red_agent=red_agent, max_steps=40, purpose=Purpose.VERIFY, greedy=True)
     for request in requests:
         batch = run_episodes(env, MlpPolicy(policy.weights), [replace(request, index=0)], 0)

@@ -12,6 +12,7 @@ from ray_rl.cli import main
 from ray_rl.envs.cage2 import simulator as s
 from ray_rl.envs.cage2.constants import RULE_SETS
 from ray_rl.envs.cage2.events import events_of
+from ray_rl.envs.cage2.sightings import sighting_in, sighting_of
 from ray_rl.envs.cage2.traces import RED_CODES, forced_outcomes, load_trace, replay
 from ray_rl.envs.cyborg.blue_policies import BLUE_POLICIES, Seen
 from ray_rl.envs.cyborg.game import Game
@@ -19,6 +20,7 @@ from ray_rl.envs.cyborg.raw_events import events_in
 from ray_rl.envs.cyborg.recorder import record_episodes, save_trace
 from ray_rl.envs.cyborg.side_by_side import play_side_by_side
 from ray_rl.episodes import RED_AGENTS
+from ray_rl.evaluate.cage2_wrapper import sighting
 
 pytestmark = pytest.mark.cyborg
 
@@ -57,6 +59,7 @@ def test_the_raw_events_are_the_same_in_both(game: Game, rules: str, red: str) -
             s.step_state(state, action, forced[episode, step])
             events = events_in(observation)
             assert events_of(state, action) == events
+            assert sighting_in(events) == sighting_of(state) == sighting(observation)
             n_events += len(events)
     assert n_events > 200
 
