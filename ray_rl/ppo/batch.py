@@ -17,12 +17,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ray_rl.envs.api import EnvSpec
-from ray_rl.episodes import EpisodeBatch
+from ray_rl.episodes import EpisodeBatch, take_episodes
 from ray_rl.policy.actor_critic import mask_bias
 from ray_rl.policy.network_inputs import BitInputs, NetworkInputs, NumberInputs
 from ray_rl.seeding import Purpose, derive_seed, mix64
 
 _mix64 = njit(inline="always")(mix64)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the steps of a learner lie among those of an update, whose episodes several learners may share.
+
+    Attributes:
+        first_step: Position of the learner's first step.
+        n_steps: Steps of all learners together.
+    """
+
+    first_step: int
+    n_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one learner gets of an update's episodes.
+
+    Attributes:
+        episodes: Its own.
+        place: Where their steps lie among those of the update.
+        policy_versions: [N] int64, of the weights that acted in each of the update's episodes.
+    """
+
+    episodes: EpisodeBatch
+    place: Place
+    policy_versions: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +69,7 @@ class PpoBatch:
         lengths: [N] int32.
         terminated: [N] bool.
         policy_versions: [N] int64, of the weights that acted.
+        place: Where these steps lie among those of the update.
     """
 
     inputs: NetworkInputs
@@ -54,6 +83,7 @@ class PpoBatch:
     lengths: NDArray[np.int32]
     terminated: NDArray[np.bool_]
     policy_versions: NDArray[np.int64]
+    place: Place
 
     @property
     def n_steps(self) -> int:
@@ -63,30 +93,58 @@ class PpoBatch:
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """m steps of a batch and the r distinct rows among them.
+    """m steps of a batch and the r distinct rows among them: what a learner has of a minibatch.
 
     Attributes:
         steps: [m] int64 tensor, positions in the batch.
         rows: [r] int64 tensor, positions among the batch's rows.
         row_of_step: [m] int64 tensor, position in `rows` of each step's row.
+        share: Share that these steps are of the minibatch's: 1 for a learner that is alone.
     """
 
     steps: Tensor
     rows: Tensor
     row_of_step: Tensor
+    share: float
 
 
-def ppo_batch(episodes: EpisodeBatch, spec: EnvSpec) -> PpoBatch:
+def split(episodes: EpisodeBatch, n_learners: int) -> list[Part]:
+    """Share out the episodes of an update: to each learner as many that lie one after another.
+
+    Args:
+        episodes: As `concatenate_in_order` gives them.
+        n_learners: Number of parts; at most as many as episodes.
+    """
+    n_episodes = len(episodes.lengths)
+    if n_learners > n_episodes:
+        raise ValueError(f"{n_episodes} episodes are too few for {n_learners} learners")
+    versions, n_steps = episodes.extras["policy_version"], len(episodes.actions)
+    if n_learners == 1:
+        return [Part(episodes, Place(0, n_steps), versions)]
+    parts = []
+    first_step = 0
+    for own in np.array_split(np.arange(n_episodes), n_learners):
+        part = Part(take_episodes(episodes, own), Place(first_step, n_steps), versions)
+        first_step += len(part.episodes.actions)
+        parts.append(part)
+    return parts
+
+
+def ppo_batch(
+    episodes: EpisodeBatch, spec: EnvSpec, place: Place | None = None, dtype: torch.dtype = torch.float32
+) -> PpoBatch:
     """Unpack episodes.
 
     Args:
         episodes: As `concatenate_in_order` gives them.
         spec: What the policy sees.
+        place: Where their steps lie among those of the update; None: they are all.
+        dtype: Of the numbers that the learner computes with.
 
     Raises:
         ValueError: When the episodes do not fit the spec.
     """
-    _check(episodes, spec)
+    check_episodes(episodes, spec)
     n_steps, n_episodes = len(episodes.actions), len(episodes.lengths)
     observations = np.concatenate((episodes.observations, episodes.final_observations))
     masks = None
@@ -99,34 +157,46 @@ def ppo_batch(episodes: EpisodeBatch, spec: EnvSpec) -> PpoBatch:
     rows, firsts = distinct_rows(keys)
     wire = observations[firsts]
     return PpoBatch(
-        inputs=BitInputs.from_packed(wire) if spec.observation_bits else NumberInputs(torch.from_numpy(wire)),
-        mask_bias=None if masks is None else mask_bias(_allowed(masks[firsts], spec.n_actions)),
+        inputs=BitInputs.from_packed(wire) if spec.observation_bits else NumberInputs(torch.from_numpy(wire).to(dtype)),
+        mask_bias=None if masks is None else mask_bias(_allowed(masks[firsts], spec.n_actions), dtype),
         rows=rows[:n_steps],
         final_rows=rows[n_steps:],
         actions=torch.from_numpy(episodes.actions.astype(np.int64)),
-        behaviour_log_probs=torch.from_numpy(episodes.behaviour_log_probs.astype(np.float32, copy=True)),
+        behaviour_log_probs=torch.tensor(episodes.behaviour_log_probs, dtype=dtype),
         rewards=episodes.rewards,
         alignment_rewards=episodes.alignment_rewards,
         lengths=episodes.lengths,
         terminated=episodes.terminated,
         policy_versions=episodes.extras["policy_version"],
+        place=place or Place(0, n_steps),
     )
 
 
 def minibatches(batch: PpoBatch, count: int, run_seed: int, version: int, epoch: int) -> Iterator[Minibatch]:
-    """Cut a batch into slices, shuffled anew for every version and epoch.
+    """Cut the steps of an update into slices, shuffled anew for every version and epoch.
+
+    However many learners share the steps, the slices are the same; each learner gets what it has of them.
 
     Args:
-        batch: M steps.
+        batch: M steps of the learner.
         count: Number of slices, whose sizes differ by one step at most.
         run_seed: With version and epoch decides the permutation; nothing else does.
         version: Number of finished updates.
         epoch: Number of the pass, from 0.
     """
     generator = np.random.default_rng(derive_seed(run_seed, Purpose.MINIBATCH, version, epoch))
-    for steps in np.array_split(generator.permutation(batch.n_steps), count):
+    first, end = batch.place.first_step, batch.place.first_step + batch.n_steps
+    for whole in np.array_split(generator.permutation(batch.place.n_steps), count):
+        steps = whole
+        if batch.n_steps < batch.place.n_steps:
+            steps = whole[(whole >= first) & (whole < end)] - first
         row_of_step, rows = _number_rows(batch.rows[steps], len(batch.inputs))
-        yield Minibatch(torch.from_numpy(steps), torch.from_numpy(rows), torch.from_numpy(row_of_step))
+        yield Minibatch(
+            torch.from_numpy(steps),
+            torch.from_numpy(rows),
+            torch.from_numpy(row_of_step),
+            len(steps) / max(len(whole), 1),
+        )
 
 
 def distinct_rows(keys: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -200,8 +270,8 @@ def _allowed(masks: NDArray[np.uint8], n_actions: int) -> Tensor:
     return torch.from_numpy(np.unpackbits(masks, axis=1, count=n_actions).view(np.bool_))
 
 
-def _check(episodes: EpisodeBatch, spec: EnvSpec) -> None:
-    """Refuse episodes of another environment before they become nonsense."""
+def check_episodes(episodes: EpisodeBatch, spec: EnvSpec) -> None:
+    """Refuse episodes of another environment before they become nonsense: ValueError says what does not fit."""
     width = -(-spec.observation_size // 8) if spec.observation_bits else spec.observation_size
     dtype = np.dtype(np.uint8 if spec.observation_bits else np.float32)
     found = episodes.observations

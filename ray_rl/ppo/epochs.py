@@ -2,6 +2,9 @@
 
 The two networks share nothing, so neither loop reads what the other writes; they may run side by side and give the same
 bits as one after the other.
+
+Where several learners share a batch, each computes the gradient of its own steps' mean loss; weighted by its share of
+the minibatch and added up, these are the gradient of the whole minibatch.
 """
 
 from __future__ import annotations
@@ -22,9 +25,12 @@ from ray_rl.ppo.loss import (
     policy_logit_gradient,
     squared_value_loss,
 )
+from ray_rl.ppo.team import Channel
 
 _ROWS_AT_ONCE = 8192
 """Rows of a pass that is not cut into minibatches; bounds its memory."""
+_N_ACTOR_NUMBERS = 4
+"""What is reported of a minibatch of the actor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +86,9 @@ def evaluate_log_probs(actor: Mlp, batch: PpoBatch, slices: list[Minibatch]) -> 
         slices: Minibatches of the first epoch.
 
     Returns:
-        [M] float32.
+        [M].
     """
-    log_probs = torch.empty(batch.n_steps)
+    log_probs = torch.empty(batch.n_steps, dtype=actor.parameters.dtype)
     for part in slices:
         all_log_probs, _ = _distributions(actor, batch, part)
         log_probs[part.steps] = all_log_probs.view(-1)[_flat_positions(batch, part, all_log_probs.shape[1])]
@@ -90,7 +96,7 @@ def evaluate_log_probs(actor: Mlp, batch: PpoBatch, slices: list[Minibatch]) -> 
 
 
 def evaluate_values(critic: Mlp, batch: PpoBatch) -> Tensor:
-    """Outputs of the critic for every row of a batch: [R] float32."""
+    """Outputs of the critic for every row of a batch: [R]."""
     parts = torch.split(torch.arange(len(batch.inputs)), _ROWS_AT_ONCE)
     return torch.cat([critic.forward(batch.inputs.select(rows))[:, 0].clone() for rows in parts])
 
@@ -105,6 +111,7 @@ def train_actor(
     config: PpoConfig,
     learning_rate: float,
     entropy_coefficient: float,
+    channel: Channel,
 ) -> ActorReport:
     """Improve the policy by the clipped surrogate objective with an entropy bonus.
 
@@ -118,22 +125,33 @@ def train_actor(
         config: Of the learner.
         learning_rate: Adam's step size.
         entropy_coefficient: Weight of the entropy bonus.
+        channel: To the learners that share the batch.
     """
-    history = []
+    history: list[tuple[Tensor, ...]] = []
+    norms = []
     epochs = 0
+    deviation = torch.zeros(1)
     for epoch in range(config.epochs):
         for part in shuffle.minibatches(batch, config, epoch):
-            numbers = _actor_gradients(
-                actor, batch, part, old_log_probs, advantages, config.clip_range, entropy_coefficient
-            )
-            history.append((*numbers, scale_down(actor.gradients, config.max_gradient_norm)))
+            if len(part.steps):
+                numbers, log_ratios = _actor_gradients(
+                    actor, batch, part, old_log_probs, advantages, config.clip_range, entropy_coefficient
+                )
+                if not history:
+                    deviation[0] = log_ratios.expm1().abs().max()
+                history.append(tuple(number.mul(part.share) for number in numbers))
+            else:
+                actor.gradients.zero_()
+                history.append((torch.zeros(()),) * _N_ACTOR_NUMBERS)
+            channel.add_up(actor.gradients.mul_(part.share))
+            norms.append(scale_down(actor.gradients, config.max_gradient_norm))
             optimiser.step(actor.parameters, actor.gradients, learning_rate)
         epochs += 1
         if config.target_kl is not None:
             last_epoch = torch.stack([step[2] for step in history[-config.minibatches :]])
-            if float(last_epoch.mean()) > config.target_kl:
+            if float(channel.add_up(last_epoch.mean())) > config.target_kl:
                 break
-    table = torch.tensor([[float(number) for number in step] for step in history], dtype=torch.float64)
+    table = channel.add_up(_table(history))
     means = table.mean(0).tolist()
     last_means = table[-config.minibatches :].mean(0).tolist()
     return ActorReport(
@@ -141,9 +159,9 @@ def train_actor(
         entropy=means[1],
         approx_kl=last_means[2],
         clip_fraction=last_means[3],
-        gradient_norm=means[5],
+        gradient_norm=float(torch.stack(norms).double().mean()),
         epochs=epochs,
-        first_ratio_deviation=float(table[0, 4]),
+        first_ratio_deviation=float(channel.largest(deviation)),
     )
 
 
@@ -155,28 +173,31 @@ def _actor_gradients(
     advantages: Tensor,
     clip_range: float,
     entropy_coefficient: float,
-) -> tuple[Tensor, ...]:
-    """Fill the actor's gradients from one minibatch; returns policy loss, entropy, KL, clip fraction, |ratio − 1|."""
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Fill the actor's gradients from one minibatch; returns (policy loss, entropy, KL, clip fraction) and log-ratios.
+
+    All are means over the steps that are there; the log-ratios are [m].
+    """
     n_rows = len(part.rows)
     log_probs, probs = _distributions(actor, batch, part)  # [r, A] each
     row_entropies = entropies(log_probs, probs)  # [r]
-    row_shares = torch.bincount(part.row_of_step, minlength=n_rows).float().div_(len(part.steps))  # [r]
+    row_shares = torch.bincount(part.row_of_step, minlength=n_rows).to(log_probs.dtype).div_(len(part.steps))  # [r]
     positions = _flat_positions(batch, part, log_probs.shape[1])  # [m]
     log_ratios = log_probs.view(-1).index_select(0, positions).sub_(old_log_probs.index_select(0, part.steps))
     loss, gradient = clipped_surrogate(log_ratios, advantages.index_select(0, part.steps), clip_range)  # [m]
-    row_gradients = torch.zeros(n_rows).index_add_(0, part.row_of_step, gradient)
+    row_gradients = gradient.new_zeros(n_rows).index_add_(0, part.row_of_step, gradient)
     logit_gradient = policy_logit_gradient(
         log_probs, probs, row_entropies, row_shares * entropy_coefficient, row_gradients
     )
     logit_gradient.view(-1).index_add_(0, positions, gradient)
     actor.backward(logit_gradient)
-    return (
+    numbers = (
         loss,
         torch.dot(row_shares, row_entropies),
         approximate_kl(log_ratios),
         clip_fraction(log_ratios, clip_range),
-        log_ratios.expm1().abs().max(),
     )
+    return numbers, log_ratios
 
 
 def train_critic(
@@ -188,6 +209,7 @@ def train_critic(
     shuffle: Shuffle,
     config: PpoConfig,
     learning_rate: float,
+    channel: Channel,
 ) -> CriticReport:
     """Fit the critic to the returns.
 
@@ -200,25 +222,45 @@ def train_critic(
         shuffle: Decides the minibatches.
         config: Of the learner.
         learning_rate: Adam's step size.
+        channel: To the learners that share the batch.
     """
-    history = []
+    losses: list[tuple[Tensor, ...]] = []
+    norms = []
     for epoch in range(config.epochs):
         for part in shuffle.minibatches(batch, config, epoch):
-            outputs = critic.forward(batch.inputs.select(part.rows))[:, 0]  # [r]
-            loss, gradient = squared_value_loss(
-                outputs.index_select(0, part.row_of_step),  # [m]
-                old_outputs.index_select(0, part.steps),
-                targets.index_select(0, part.steps),
-                config.value_clip_range,
-            )
-            gradient.mul_(config.value_coefficient)
-            row_gradients = torch.zeros(len(part.rows)).index_add_(0, part.row_of_step, gradient)
-            critic.backward(row_gradients[:, None])
-            history.append((loss, scale_down(critic.gradients, config.max_gradient_norm)))
+            if len(part.steps):
+                loss = _critic_gradients(critic, batch, part, old_outputs, targets, config)
+                losses.append((loss.mul(part.share),))
+            else:
+                critic.gradients.zero_()
+                losses.append((torch.zeros(()),))
+            channel.add_up(critic.gradients.mul_(part.share))
+            norms.append(scale_down(critic.gradients, config.max_gradient_norm))
             optimiser.step(critic.parameters, critic.gradients, learning_rate)
-    table = torch.tensor([[float(number) for number in step] for step in history], dtype=torch.float64)
-    value_loss, gradient_norm = table.mean(0).tolist()
-    return CriticReport(value_loss, gradient_norm)
+    value_loss = float(channel.add_up(_table(losses)).mean())
+    return CriticReport(value_loss, float(torch.stack(norms).double().mean()))
+
+
+def _critic_gradients(
+    critic: Mlp, batch: PpoBatch, part: Minibatch, old_outputs: Tensor, targets: Tensor, config: PpoConfig
+) -> Tensor:
+    """Fill the critic's gradients from one minibatch; returns the mean loss over the steps that are there."""
+    outputs = critic.forward(batch.inputs.select(part.rows))[:, 0]  # [r]
+    loss, gradient = squared_value_loss(
+        outputs.index_select(0, part.row_of_step),  # [m]
+        old_outputs.index_select(0, part.steps),
+        targets.index_select(0, part.steps),
+        config.value_clip_range,
+    )
+    gradient.mul_(config.value_coefficient)
+    row_gradients = gradient.new_zeros(len(part.rows)).index_add_(0, part.row_of_step, gradient)
+    critic.backward(row_gradients[:, None])
+    return loss
+
+
+def _table(rows: list[tuple[Tensor, ...]]) -> Tensor:
+    """Scalars as a table of float64."""
+    return torch.tensor([[float(number) for number in row] for row in rows], dtype=torch.float64)
 
 
 def _distributions(actor: Mlp, batch: PpoBatch, part: Minibatch) -> tuple[Tensor, Tensor]:

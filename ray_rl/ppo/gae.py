@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -9,13 +11,13 @@ from numpy.typing import NDArray
 
 def generalised_advantages(
     rewards: NDArray[np.float32],
-    values: NDArray[np.float32],
-    final_values: NDArray[np.float32],
+    values: NDArray[np.floating[Any]],
+    final_values: NDArray[np.floating[Any]],
     lengths: NDArray[np.int32],
     terminated: NDArray[np.bool_],
     discount: float,
     gae_lambda: float,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
     """Advantages and returns of N episodes that lie one after another, M steps in all.
 
     Backwards through each episode: the surprise of a step is its reward plus the discounted value of what comes next,
@@ -25,18 +27,18 @@ def generalised_advantages(
 
     Args:
         rewards: [M] float32.
-        values: [M] float32, V of the observation before each step.
-        final_values: [N] float32, V of the observation after the last step of each episode.
+        values: [M] float32 or float64, V of the observation before each step.
+        final_values: [N] as `values`, V of the observation after the last step of each episode.
         lengths: [N] int32, their sum is M.
         terminated: [N] bool.
         discount: γ.
         gae_lambda: λ.
 
     Returns:
-        advantages [M] float32, and returns [M] float32, which are advantages plus values.
+        advantages [M] and returns [M], of the type of `values`; returns are advantages plus values.
     """
-    advantages = np.empty(len(rewards), dtype=np.float32)
-    returns = np.empty(len(rewards), dtype=np.float32)
+    advantages = np.empty_like(values)
+    returns = np.empty_like(values)
     _backwards(rewards, values, final_values, lengths, terminated, discount, gae_lambda, advantages, returns)
     return advantages, returns
 
@@ -44,14 +46,14 @@ def generalised_advantages(
 @njit(cache=True, nogil=True)
 def _backwards(
     rewards: NDArray[np.float32],
-    values: NDArray[np.float32],
-    final_values: NDArray[np.float32],
+    values: NDArray[np.floating[Any]],
+    final_values: NDArray[np.floating[Any]],
     lengths: NDArray[np.int32],
     terminated: NDArray[np.bool_],
     discount: float,
     gae_lambda: float,
-    advantages: NDArray[np.float32],
-    returns: NDArray[np.float32],
+    advantages: NDArray[np.floating[Any]],
+    returns: NDArray[np.floating[Any]],
 ) -> None:
     """Fill advantages [M] and returns [M]; sums are kept in float64."""
     end = 0

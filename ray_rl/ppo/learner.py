@@ -6,6 +6,7 @@ threads, the critic trains beside the actor. The two share nothing, so one threa
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from ray_rl.policy.actor_critic import ActorCritic
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.adam import Adam
 from ray_rl.ppo.api import DivergedError, LearnerState, PolicyMismatchError, UpdateStats
-from ray_rl.ppo.batch import PpoBatch, ppo_batch
+from ray_rl.ppo.batch import Part, PpoBatch, ppo_batch, split
 from ray_rl.ppo.epochs import (
     ActorReport,
     CriticReport,
@@ -36,6 +37,7 @@ from ray_rl.ppo.epochs import (
 from ray_rl.ppo.gae import generalised_advantages
 from ray_rl.ppo.loss import explained_variance
 from ray_rl.ppo.return_scale import ReturnScale, rescale_critic
+from ray_rl.ppo.team import ALONE, Team
 from ray_rl.seeding import Purpose, derive_seed
 
 LOG_PROB_TOLERANCE = 1e-3
@@ -54,15 +56,28 @@ class Learner:
         ppo: How to learn.
         n_updates: Updates of the whole run; schedules end with the last.
         run_seed: Decides first weights and minibatches.
+        team: Channels to the learners that share the batches; all of them are given the same arguments.
+        dtype: Of networks and gradients.
     """
 
-    def __init__(self, spec: EnvSpec, policy: PolicyConfig, ppo: PpoConfig, n_updates: int, run_seed: int) -> None:
+    def __init__(
+        self,
+        spec: EnvSpec,
+        policy: PolicyConfig,
+        ppo: PpoConfig,
+        n_updates: int,
+        run_seed: int,
+        team: Team = ALONE,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self._spec = spec
         self._config = ppo
         self._n_updates = n_updates
         self._run_seed = run_seed
         self._version = 0
         self._scale = ReturnScale()
+        self._team = team
+        self._dtype = dtype
         self._threads = ThreadPoolExecutor(
             min(ppo.learner_threads, 2), "learner", _prepare_thread, (max(ppo.learner_threads // 2, 1),)
         )
@@ -72,6 +87,7 @@ class Learner:
             spec.n_actions,
             policy.hidden_sizes,
             derive_seed(run_seed, Purpose.WEIGHTS),
+            dtype,
         ).result()
         self._actor_optimiser = Adam.fresh(self._networks.actor.parameters)
         self._critic_optimiser = Adam.fresh(self._networks.critic.parameters)
@@ -100,16 +116,30 @@ class Learner:
             ValueError: When the episodes do not fit the environment, or claim a policy that does not exist yet.
             DivergedError: When the networks diverged to numbers that are not finite.
         """
+        started = time.perf_counter()
+        (part,) = split(concatenate_in_order(batches), 1)
+        return self.update_part(part, time.perf_counter() - started)
+
+    def update_part(self, part: Part, joined_s: float = 0.0) -> UpdateStats:
+        """Learn from episodes that the learners of a team share; all of them call this with a part of the same update.
+
+        Args:
+            part: What this learner has of it.
+            joined_s: Seconds that were spent on joining the episodes of the update.
+
+        Returns:
+            What there is to say of the whole update. Errors are those of `update`, and `TeamBrokenError`.
+        """
         before = self.state()
         try:
-            return self._update(batches)
+            return self._update(part, joined_s)
         except BaseException:
             self.load_state(before)
             raise
 
-    def _update(self, batches: Sequence[EpisodeBatch]) -> UpdateStats:
-        started = time.perf_counter()
-        batch = self._threads.submit(self._unpack, batches).result()
+    def _update(self, part: Part, joined_s: float) -> UpdateStats:
+        started = time.perf_counter() - joined_s
+        batch = self._threads.submit(self._unpack, part).result()
         unpacked = time.perf_counter()
         values, advantages, returns = self._threads.submit(self._advantages, batch).result()
         estimated = time.perf_counter()
@@ -121,9 +151,10 @@ class Learner:
         try:
             actor, log_prob_difference = actor_training.result()
         finally:
-            critic = critic_training.result()
+            critic, explained = critic_training.result()
+        n_distinct = int(self._team.actor.add_up(torch.tensor(len(np.unique(batch.rows)))))
         self._check_finite()
-        staleness = self._version - batch.policy_versions
+        staleness = self._version - part.policy_versions
         self._version += 1
         return UpdateStats(
             policy_loss=actor.policy_loss,
@@ -131,7 +162,7 @@ class Learner:
             entropy=actor.entropy,
             approx_kl=actor.approx_kl,
             clip_fraction=actor.clip_fraction,
-            explained_variance=explained_variance(values, returns),
+            explained_variance=explained,
             learning_rate=learning_rate,
             entropy_coefficient=entropy_coefficient,
             actor_gradient_norm=actor.gradient_norm,
@@ -141,17 +172,17 @@ class Learner:
             log_prob_difference=log_prob_difference,
             staleness_mean=float(staleness.mean()),
             staleness_max=int(staleness.max()),
-            n_steps=batch.n_steps,
-            n_episodes=len(batch.lengths),
-            n_distinct=len(np.unique(batch.rows)),
+            n_steps=part.place.n_steps,
+            n_episodes=len(part.policy_versions),
+            n_distinct=n_distinct,
             unpack_s=unpacked - started,
             advantages_s=estimated - unpacked,
             optimise_s=time.perf_counter() - estimated,
         )
 
-    def _unpack(self, batches: Sequence[EpisodeBatch]) -> PpoBatch:
-        batch = ppo_batch(concatenate_in_order(batches), self._spec)
-        newest = int(batch.policy_versions.max())
+    def _unpack(self, part: Part) -> PpoBatch:
+        batch = ppo_batch(part.episodes, self._spec, part.place, self._dtype)
+        newest = int(part.policy_versions.max())
         if newest > self._version:
             raise ValueError(f"an episode claims policy version {newest}, the learner is at {self._version}")
         return batch
@@ -176,7 +207,8 @@ class Learner:
         )
         advantages = torch.from_numpy(raw)
         if self._config.normalise_advantages:
-            advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + _ADVANTAGE_EPSILON)
+            mean, variance = self._team.actor.moments(advantages, batch.place.n_steps)
+            advantages = (advantages - mean) / (math.sqrt(variance) + _ADVANTAGE_EPSILON)
         return torch.from_numpy(values), advantages, torch.from_numpy(returns)
 
     def _train_actor(
@@ -194,6 +226,7 @@ class Learner:
             self._config,
             learning_rate,
             entropy_coefficient,
+            self._team.actor,
         )
         return report, difference
 
@@ -204,22 +237,30 @@ class Learner:
         difference must not pass for a change of the policy. An older step keeps the record, which corrects its lag.
         """
         fresh = torch.from_numpy(np.repeat(batch.policy_versions == self._version, batch.lengths))
-        if not bool(fresh.any()):
-            return batch.behaviour_log_probs, 0.0
-        own = evaluate_log_probs(self._networks.actor, batch, shuffle.minibatches(batch, self._config, 0))
-        differences = (own - batch.behaviour_log_probs).abs()[fresh]
+        log_probs, differences = batch.behaviour_log_probs, torch.zeros(1, dtype=self._dtype)
+        if bool(fresh.any()):
+            own = evaluate_log_probs(self._networks.actor, batch, shuffle.minibatches(batch, self._config, 0))
+            differences = (own - log_probs).abs()[fresh]
+            log_probs = torch.where(fresh, own, log_probs)
         wrong = ~(differences <= LOG_PROB_TOLERANCE)  # NaN is wrong too
-        if bool(wrong.any()):
-            raise PolicyMismatchError(float(differences.max()), int(wrong.sum()), len(wrong), self._version)
-        return torch.where(fresh, own, batch.behaviour_log_probs), float(differences.max())
+        largest = float(self._team.actor.largest(differences.nan_to_num(nan=math.inf).max()))
+        n_wrong, n_fresh = self._team.actor.add_up(torch.stack((wrong.sum(), fresh.sum()))).tolist()
+        if n_wrong:
+            raise PolicyMismatchError(largest, n_wrong, n_fresh, self._version)
+        return log_probs, largest
 
-    def _train_critic(self, batch: PpoBatch, values: Tensor, returns: Tensor, learning_rate: float) -> CriticReport:
-        critic = self._networks.critic
+    def _train_critic(
+        self, batch: PpoBatch, values: Tensor, returns: Tensor, learning_rate: float
+    ) -> tuple[CriticReport, float]:
+        """Fit the critic; returns its report and the variance of returns that it explained before."""
+        critic, channel = self._networks.critic, self._team.critic
+        mean, variance = channel.moments(returns, batch.place.n_steps)
+        _, error_variance = channel.moments(returns - values, batch.place.n_steps)
         if self._config.normalise_returns:
-            scale = self._scale.with_batch(returns)
+            scale = self._scale.with_batch(mean, variance)
             rescale_critic(critic, self._scale, scale)
             self._scale = scale
-        return train_critic(
+        report = train_critic(
             critic,
             self._critic_optimiser,
             batch,
@@ -228,7 +269,9 @@ class Learner:
             Shuffle(self._run_seed, self._version),
             self._config,
             learning_rate,
+            channel,
         )
+        return report, explained_variance(error_variance, variance)
 
     def _scheduled(self, first: float, last: float) -> float:
         """Linear from the first update of the run to the last."""

@@ -101,14 +101,6 @@ def clip_fraction(log_ratios: Tensor, clip_range: float) -> Tensor:
     return (log_ratios.expm1().abs() > clip_range).float().mean()
 
 
-def explained_variance(values: Tensor, returns: Tensor) -> float:
-    """1 − Var(returns − values) / Var(returns); 1 is perfect, 0 as good as a constant, NaN when returns never vary.
-
-    Args:
-        values: [M].
-        returns: [M].
-    """
-    variance = float(returns.double().var(correction=0))
-    if variance < _TINY:
-        return float("nan")
-    return 1.0 - float((returns.double() - values.double()).var(correction=0)) / variance
+def explained_variance(error_variance: float, return_variance: float) -> float:
+    """1 − Var(returns − values) / Var(returns); 1 is perfect, 0 as good as a constant, NaN when returns never vary."""
+    return 1.0 - error_variance / return_variance if return_variance >= _TINY else float("nan")

@@ -35,17 +35,17 @@ class ReturnScale:
         """Standard deviation of returns."""
         return max(math.sqrt(max(self.mean_square - self.mean**2, 0.0)), _LEAST_DEVIATION)
 
-    def with_batch(self, returns: Tensor) -> ReturnScale:
+    def with_batch(self, mean: float, variance: float) -> ReturnScale:
         """The scale after one more batch.
 
         Args:
-            returns: [M].
+            mean: Mean of its returns.
+            variance: Their variance.
         """
         weight = max(1.0 / (self.n_batches + 1), _LEAST_WEIGHT)
-        wide = returns.double()
         return ReturnScale(
-            (1 - weight) * self.mean + weight * float(wide.mean()),
-            (1 - weight) * self.mean_square + weight * float(wide.square().mean()),
+            (1 - weight) * self.mean + weight * mean,
+            (1 - weight) * self.mean_square + weight * (variance + mean**2),
             self.n_batches + 1,
         )
 
