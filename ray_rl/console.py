@@ -76,6 +76,10 @@ class Progress:
             self._said_at = time.monotonic()
             self._console.print(self._plain(update, elapsed_s), soft_wrap=True)
 
+    def say(self, text: str) -> None:
+        """Print a remark that stays: something went wrong, and what is done about it."""
+        self._console.print(f"note: {text}", style="yellow", markup=False, soft_wrap=True)
+
     def finish(self, update: int, stopped: bool) -> None:
         """Say how the run ended, and how to go on.
 

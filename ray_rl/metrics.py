@@ -69,6 +69,8 @@ METRICS: dict[str, Metric] = {
     "data/bytes_per_update": Metric("episode data that went from workers to the learner", "bytes"),
     "data/bytes_per_step": Metric("the same, per environment step", "bytes"),
     "data/chunks": Metric("chunks that brought the episodes", ""),
+    "data/first_episode": Metric("smallest index of the episodes that the learner consumed, each once", ""),
+    "data/last_episode": Metric("largest index of them", ""),
     "data/workers": Metric("worker processes that ran them", ""),
     "search/score": Metric("mean return of an order's evaluation, the environment's reward alone", "reward"),
     "search/compliance": Metric("mean compliance of that evaluation", "0…1"),

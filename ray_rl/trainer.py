@@ -34,7 +34,15 @@ from ray_rl.envs.registry import make_env
 from ray_rl.episodes import MIXED_RED_AGENT, PROTOCOL_STEPS, RED_AGENTS, EpisodeRequest, episode_requests
 from ray_rl.failures import RunError
 from ray_rl.interruption import Interruption
-from ray_rl.ppo.api import RETURN_COUNTER, RETURNS_PREFIX, LearnerHandle, LearnerState, UpdateStats
+from ray_rl.ppo.api import (
+    RETURN_COUNTER,
+    RETURNS_PREFIX,
+    EpisodesLostError,
+    LearnerHandle,
+    LearnerState,
+    PendingUpdate,
+    UpdateStats,
+)
 from ray_rl.ppo.factory import make_learner, make_local_learner
 from ray_rl.run_folder import CHECKPOINTS, RunFolder, check_run_folder
 from ray_rl.seeding import Purpose
@@ -43,6 +51,9 @@ from ray_rl.workflow.gate import gate_outcome
 
 CHALLENGE_ENVS = ("cage2", "cyborg")
 """Environments that the challenge's protocol is about."""
+
+_LOSSES = 5
+"""Times that an update's episodes may be lost and collected again before the run ends."""
 
 _LOOK_UP_S = 0.01
 """How long the driver listens to the collector before it looks at the learner again, in seconds."""
@@ -255,11 +266,60 @@ class Trainer:
         return self._inbox.pop(update)
 
     def _learn(self, chunks: list[Chunk]) -> UpdateStats:
-        """Learn from the chunks; meanwhile the collector goes on with whatever it may run."""
-        outcome = self._learner.update([c.batch for c in chunks])
-        while not outcome.done() and (self._evaluation_of is not None or self._config.collect.max_staleness > 0):
+        """Learn from the chunks; those that were lost since they were collected are collected again.
+
+        Raises:
+            RunError: When the learner did not consume exactly the episodes of this update, each once.
+        """
+        for losses in range(_LOSSES + 1):
+            try:
+                stats = self._outcome(self._learner.update([c.batch for c in chunks]))
+                break
+            except EpisodesLostError as lost:
+                if losses == _LOSSES:
+                    raise
+                chunks[:] = self._collect_again(chunks, lost)
+        n = self._config.ppo.episodes_per_update
+        first, last = self._update * n, (self._update + 1) * n - 1
+        if (stats.n_episodes, stats.first_episode, stats.last_episode) != (n, first, last):
+            raise RunError(
+                f"update {self._update + 1} learned from {stats.n_episodes} episodes, {stats.first_episode} to "
+                f"{stats.last_episode}, in place of {first} to {last}"
+            )
+        return stats
+
+    def _outcome(self, pending: PendingUpdate) -> UpdateStats:
+        """Wait for an update; meanwhile the collector goes on with whatever it may run.
+
+        Raises:
+            RunError: When it takes longer than the watchdog allows.
+        """
+        limit_s = self._config.collect.watchdog_s
+        give_up_at = time.monotonic() + limit_s
+        while not pending.done() and (self._evaluation_of is not None or self._config.collect.max_staleness > 0):
             self._listen(timeout_s=_LOOK_UP_S)
-        return outcome.result()
+            if time.monotonic() > give_up_at:
+                break
+        try:
+            return pending.result(max(0.0, give_up_at - time.monotonic()))
+        except TimeoutError as error:
+            raise RunError(
+                f"update {self._update + 1} is not learned after {limit_s:g} s: the learner hangs, or --watchdog-s is "
+                "too short for it. Go on from the last checkpoint with --resume"
+            ) from error
+
+    def _collect_again(self, chunks: list[Chunk], lost: EpisodesLostError) -> list[Chunk]:
+        """Run the episodes of lost chunks once more; with max_staleness 0 the same weights give the same bits."""
+        gone = {int(index) for position in lost.positions for index in chunks[position].summary.indices}
+        self._progress.say(f"{lost}; {len(gone)} episodes of update {self._update + 1} run again")
+        n = self._config.ppo.episodes_per_update
+        requests = self._requests(self._update * n, n, Purpose.TRAIN)
+        self._inbox[self._update] = [c for k, c in enumerate(chunks) if k not in lost.positions]
+        self._collector.submit([request for request in requests if request.index in gone])
+        again = self._gather(self._update)
+        if again is None:
+            raise lost
+        return again
 
     def _listen(self, timeout_s: float, until_update: int | None = None) -> None:
         """Take in what the collector finishes within a time, or until an update's episodes are all there."""

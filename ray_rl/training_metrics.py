@@ -73,6 +73,8 @@ def update_metrics(summaries: Sequence[ChunkSummary], stats: UpdateStats, watch:
         "data/bytes_per_update": float(n_bytes),
         "data/bytes_per_step": n_bytes / stats.n_steps,
         "data/chunks": float(len(summaries)),
+        "data/first_episode": float(stats.first_episode),
+        "data/last_episode": float(stats.last_episode),
         "data/workers": float(len({(s.node, s.pid) for s in summaries})),
         "memory/worker_rss_bytes": float(max(s.worker_rss_bytes for s in summaries)),
     }

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from ray_rl.checkpoint import checkpoints_in, load_checkpoint
 from ray_rl.config import TrainConfig, UserError
-from ray_rl.episodes import RED_AGENTS
-from ray_rl.trainer import train
+from ray_rl.envs.api import EnvSpec
+from ray_rl.episodes import RED_AGENTS, EpisodeBatch
+from ray_rl.interruption import Interruption
+from ray_rl.ppo.api import EpisodesLostError
+from ray_rl.ppo.local_learner import LocalLearner
+from ray_rl.trainer import _train, train
 
 _SMALL: dict[str, Any] = {
     "collector": "sequential",
@@ -108,6 +115,33 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     subprocess.run([*command, "--run-dir", str(killed), "--resume"], check=True)
     subprocess.run([*command, "--run-dir", str(whole), "--collector", "sequential"], check=True)
     assert_same_arrays(arrays_of(whole, 100), arrays_of(killed, 100))
+
+
+def test_chunks_lost_between_collecting_and_learning_are_collected_again_to_the_same_bits(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    losses = [[0], [1, 2], [0, 1, 2, 3]]  # of the first update and of two repetitions; then nothing more
+
+    def fetch(batches: Sequence[EpisodeBatch | Any]) -> Sequence[EpisodeBatch]:
+        if losses:
+            raise EpisodesLostError(losses.pop(0), "a node died")
+        return batches
+
+    def learner_of(spec: EnvSpec, config: TrainConfig) -> LocalLearner:
+        return LocalLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed, fetch)
+
+    said = io.StringIO()
+    config = small(tmp_path / "run", episodes_per_chunk=4)
+    run_dir = _train(config, learner_of, Interruption(), Console(file=said))
+    assert losses == []
+    assert_same_arrays(arrays_of(undisturbed), arrays_of(run_dir))
+    assert (
+        "the episodes of 2 chunks were lost after they had been collected: a node died; 8 episodes" in said.getvalue()
+    )
+    rows = [row for row in rows_of(run_dir) if "data/first_episode" in row]
+    assert [(r["data/first_episode"], r["data/last_episode"]) for r in rows] == [
+        (16 * k, 16 * k + 15) for k in range(6)
+    ]
 
 
 def test_sigterm_saves_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ class UpdateStats:
         staleness_mean: Mean over the episodes of how many updates their policy lay behind, in versions.
         staleness_max: Largest of them.
         n_steps: Environment steps learned from.
-        n_episodes: Episodes learned from.
+        n_episodes: Episodes learned from, each another.
+        first_episode: Smallest index of them.
+        last_episode: Largest index of them.
         n_distinct: Distinct pairs of observation and action mask among the steps; the networks see each pair once.
         unpack_s: Seconds spent on joining and unpacking the batches.
         advantages_s: Seconds spent on values and advantages.
@@ -64,6 +66,8 @@ class UpdateStats:
     staleness_max: int
     n_steps: int
     n_episodes: int
+    first_episode: int
+    last_episode: int
     n_distinct: int
     unpack_s: float
     advantages_s: float
@@ -126,7 +130,25 @@ class DivergedError(RunError):
 
 
 class LearnerDiedError(RunError):
-    """The process of the learner is gone; the run can be resumed from its last checkpoint."""
+    """The process of the learner died again and again; the run can be resumed from its last checkpoint."""
+
+
+class EpisodesLostError(RunError):
+    """Episodes that were collected cannot be fetched any more: they must be collected again.
+
+    Args:
+        positions: Which of the given batches are lost.
+        cause: Why, of the first of them.
+    """
+
+    def __init__(self, positions: Sequence[int], cause: str) -> None:
+        super().__init__(positions, cause)
+        self.positions = positions
+        self.cause = cause
+
+    def __str__(self) -> str:
+        """Say how many and why."""
+        return f"the episodes of {len(self.positions)} chunks were lost after they had been collected: {self.cause}"
 
 
 class PendingUpdate(Protocol):
@@ -155,7 +177,8 @@ class LearnerHandle(Protocol):
         """Start to learn from complete episodes, given in any order.
 
         Args:
-            batches: The episodes of one update, or references to them where the learner resolves references.
+            batches: The episodes of one update, or references to them where the learner resolves references. The
+                pending update raises `EpisodesLostError` when some of these cannot be fetched.
         """
         ...
 

@@ -46,11 +46,13 @@ class Part:
         episodes: Its own.
         place: Where their steps lie among those of the update.
         policy_versions: [N] int64, of the weights that acted in each of the update's episodes.
+        indices: [N] int64, ascending: the update's episodes.
     """
 
     episodes: EpisodeBatch
     place: Place
     policy_versions: NDArray[np.int64]
+    indices: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +116,23 @@ def split(episodes: EpisodeBatch, n_learners: int) -> list[Part]:
     Args:
         episodes: As `concatenate_in_order` gives them.
         n_learners: Number of parts; at most as many as episodes.
+
+    Raises:
+        ValueError: When the learners are too many, or an episode is there twice.
     """
+    repeated = episodes.indices[1:][np.diff(episodes.indices) == 0]
+    if len(repeated):
+        raise ValueError(f"episode {repeated[0]} is there twice")
     n_episodes = len(episodes.lengths)
     if n_learners > n_episodes:
         raise ValueError(f"{n_episodes} episodes are too few for {n_learners} learners")
     versions, n_steps = episodes.extras["policy_version"], len(episodes.actions)
     if n_learners == 1:
-        return [Part(episodes, Place(0, n_steps), versions)]
+        return [Part(episodes, Place(0, n_steps), versions, episodes.indices)]
     parts = []
     first_step = 0
     for own in np.array_split(np.arange(n_episodes), n_learners):
-        part = Part(take_episodes(episodes, own), Place(first_step, n_steps), versions)
+        part = Part(take_episodes(episodes, own), Place(first_step, n_steps), versions, episodes.indices)
         first_step += len(part.episodes.actions)
         parts.append(part)
     return parts

@@ -113,7 +113,8 @@ class Learner:
 
         Raises:
             PolicyMismatchError: When recorded log-probabilities are not those of the weights said to have acted.
-            ValueError: When the episodes do not fit the environment, or claim a policy that does not exist yet.
+            ValueError: When the episodes do not fit the environment, claim a policy that does not exist yet, or one of
+                them is there twice.
             DivergedError: When the networks diverged to numbers that are not finite.
         """
         started = time.perf_counter()
@@ -173,7 +174,9 @@ class Learner:
             staleness_mean=float(staleness.mean()),
             staleness_max=int(staleness.max()),
             n_steps=part.place.n_steps,
-            n_episodes=len(part.policy_versions),
+            n_episodes=len(part.indices),
+            first_episode=int(part.indices[0]),
+            last_episode=int(part.indices[-1]),
             n_distinct=n_distinct,
             unpack_s=unpacked - started,
             advantages_s=estimated - unpacked,

@@ -1,24 +1,33 @@
 """A learner in a Ray actor: episodes reach it from the workers by reference, not through the driver.
 
+Every update returns the learner's new state beside its statistics, and the driver keeps the latest. When the actor
+dies, another one takes over from there and does the update under way again: the same bits, and nobody else notices.
 Torch is imported in the actor's process only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import PolicyWeights
-from ray_rl.ppo.api import LearnerDiedError, LearnerState, UpdateStats
+from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerState, UpdateStats
+
+_DEATHS = 2
+"""Deaths of the actor in a row, without an update finished between them, that are made good."""
+_FETCH_S = 20.0
+"""How long episodes may take to arrive, in seconds, before they count as lost."""
 
 
 class _LearnerProcess:
@@ -33,9 +42,10 @@ class _LearnerProcess:
         """Number of the actor's process."""
         return os.getpid()
 
-    def update(self, batches: Sequence[EpisodeBatch | ray.ObjectRef[EpisodeBatch]]) -> UpdateStats:
-        """Fetch all batches that came as references, at once, and learn."""
-        return self._learner.update(fetch_batches(batches))
+    def update(self, batches: Sequence[EpisodeBatch | ray.ObjectRef[EpisodeBatch]]) -> tuple[UpdateStats, LearnerState]:
+        """Fetch all batches that came as references, at once, and learn; the state is that after the update."""
+        stats = self._learner.update(fetch_batches(batches))
+        return stats, self._learner.state()
 
     def weights(self) -> PolicyWeights:
         """As `Learner.weights`."""
@@ -51,23 +61,52 @@ class _LearnerProcess:
 
 
 class RayPendingUpdate:
-    """An update under way in the actor.
+    """An update under way in the actor; done again when the actor dies.
 
     Args:
-        reference: Of its `UpdateStats`.
+        learner: Whose update it is.
+        batches: What it learns from.
     """
 
-    def __init__(self, reference: Any) -> None:
-        self._reference = reference
+    def __init__(self, learner: RayLearner, batches: Sequence[EpisodeBatch | Any]) -> None:
+        self._learner = learner
+        self._batches = list(batches)
+        self._reference = learner.send("update", self._batches)
+        self._outcome: UpdateStats | BaseException | None = None
 
     def done(self) -> bool:
         """Whether `result` returns, or raises, at once."""
-        return bool(ray.wait([self._reference], timeout=0)[0])
+        if self._outcome is None and ray.wait([self._reference], timeout=0)[0]:
+            self._take_in(None)
+        return self._outcome is not None
 
     def result(self, timeout: float | None = None) -> UpdateStats:
         """Wait for the update; raises what the update raised, or TimeoutError after `timeout` seconds."""
-        stats: UpdateStats = _get(self._reference, timeout)
-        return stats
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._outcome is None:
+            self._take_in(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
+
+    def _take_in(self, timeout_s: float | None) -> None:
+        """Keep the outcome; when the actor died, ask the next one."""
+        try:
+            stats, state = _get(self._reference, timeout_s)
+        except TimeoutError:
+            raise
+        except RayActorError as error:
+            try:
+                self._learner.replace(error)
+            except LearnerDiedError as last:
+                self._outcome = last
+            else:
+                self._reference = self._learner.send("update", self._batches)
+        except BaseException as error:
+            self._outcome = error
+        else:
+            self._learner.keep(state)
+            self._outcome = stats
 
 
 class RayLearner:
@@ -94,33 +133,86 @@ class RayLearner:
         run_seed: int,
         num_cpus: float = 0,
     ) -> None:
+        self._arguments = (spec, policy, ppo, n_updates, run_seed)
+        self._num_cpus = num_cpus
+        self._pending: RayPendingUpdate | None = None
+        self._state: LearnerState | None = None
+        self._n_deaths = 0
+        self._actor: Any = self._start()
+
+    def _start(self) -> Any:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         actor_class: Any = ray.remote(_LearnerProcess)
-        options = actor_class.options(num_cpus=num_cpus, max_restarts=0, scheduling_strategy=here)
-        self._actor: Any = options.remote(spec, policy, ppo, n_updates, run_seed)
+        options = actor_class.options(num_cpus=self._num_cpus, max_restarts=0, scheduling_strategy=here)
+        return options.remote(*self._arguments)
 
     def update(self, batches: Sequence[EpisodeBatch | Any]) -> RayPendingUpdate:
         """Start to learn from episodes or references to them, in any order; returns at once."""
-        return RayPendingUpdate(self._actor.update.remote(list(batches)))
+        self._settle()
+        self._pending = RayPendingUpdate(self, batches)
+        return self._pending
 
     def weights(self) -> PolicyWeights:
         """The policy after all updates so far; waits for the one under way."""
-        weights: PolicyWeights = _get(self._actor.weights.remote())
+        weights: PolicyWeights = self._ask("weights")
         return weights
 
     def state(self) -> LearnerState:
         """Everything needed to go on bit for bit; waits for the update under way."""
-        state: LearnerState = _get(self._actor.state.remote())
-        return state
+        self._settle()
+        return self._state if self._state is not None else self._ask("state")
 
     def load_state(self, state: LearnerState) -> None:
         """Go on from a saved state; ValueError names the first thing that does not fit."""
-        _get(self._actor.load_state.remote(state))
+        self._ask("load_state", state)
+        self._state = state
 
     def pid(self) -> int:
         """Number of the actor's process on its node."""
-        pid: int = _get(self._actor.pid.remote())
+        pid: int = self._ask("pid")
         return pid
+
+    def send(self, method: str, *arguments: Any) -> Any:
+        """Call the actor; returns a reference to its answer at once."""
+        return getattr(self._actor, method).remote(*arguments)
+
+    def keep(self, state: LearnerState) -> None:
+        """Remember the state after an update: from there another actor would go on."""
+        self._state = state
+        self._n_deaths = 0
+
+    def replace(self, death: RayActorError) -> None:
+        """Let another actor take over from the state after the last finished update.
+
+        Raises:
+            LearnerDiedError: When they died too often.
+        """
+        self._n_deaths += 1
+        if self._n_deaths > _DEATHS:
+            raise LearnerDiedError(
+                f"the learner's process died {self._n_deaths} times in the same update (for want of memory?): "
+                f"{str(death).splitlines()[0].rstrip('.')}. Go on from the last checkpoint with --resume"
+            ) from death
+        ray.kill(self._actor)  # one that is only out of reach must not go on
+        self._actor = self._start()
+        if self._state is not None:
+            self.send("load_state", self._state)
+
+    def _settle(self) -> None:
+        """Wait for the update under way, however it ends."""
+        if self._pending is not None:
+            with contextlib.suppress(Exception):  # it is told to whoever asks for its result
+                self._pending.result()
+            self._pending = None
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        """Call the actor and wait for the answer; when it dies, ask the next one."""
+        self._settle()
+        while True:
+            try:
+                return _get(self.send(method, *arguments))
+            except RayActorError as error:
+                self.replace(error)
 
     def close(self) -> None:
         """End the actor; safe to call twice."""
@@ -139,10 +231,37 @@ class RayLearner:
         self.close()
 
 
-def fetch_batches(batches: Sequence[EpisodeBatch | ray.ObjectRef[EpisodeBatch]]) -> list[EpisodeBatch]:
-    """The batches, those that came as references fetched at once."""
-    fetched = iter(ray.get([batch for batch in batches if isinstance(batch, ray.ObjectRef)]))
-    return [next(fetched) if isinstance(batch, ray.ObjectRef) else batch for batch in batches]
+def fetch_batches(
+    batches: Sequence[EpisodeBatch | ray.ObjectRef[EpisodeBatch]], timeout_s: float = _FETCH_S
+) -> list[EpisodeBatch]:
+    """The batches, those that came as references fetched at once.
+
+    Args:
+        batches: Episodes, or references to them.
+        timeout_s: How long they may take to arrive, in seconds.
+
+    Raises:
+        EpisodesLostError: When some did not arrive; names their positions.
+    """
+    references = [batch for batch in batches if isinstance(batch, ray.ObjectRef)]
+    arrived = set(ray.wait(references, num_returns=len(references), timeout=timeout_s)[0]) if references else set()
+    lost: list[int] = []
+    cause = f"they did not arrive within {timeout_s:g} s"
+    fetched: list[EpisodeBatch] = []
+    for position, batch in enumerate(batches):
+        if not isinstance(batch, ray.ObjectRef):
+            fetched.append(batch)
+        elif batch in arrived:
+            try:
+                fetched.append(ray.get(batch, timeout=timeout_s))
+            except RayError as error:
+                cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+                lost.append(position)
+        else:
+            lost.append(position)
+    if lost:
+        raise EpisodesLostError(lost, cause)
+    return fetched
 
 
 def _get(reference: Any, timeout_s: float | None = None) -> Any:
@@ -153,10 +272,6 @@ def _get(reference: Any, timeout_s: float | None = None) -> Any:
         raise TimeoutError(f"the learner did not finish within {timeout_s} s") from error
     except RayTaskError as error:
         raise _first_cause(error) from error
-    except RayActorError as error:
-        raise LearnerDiedError(
-            f"the learner's process is gone: {error}. Go on from the last checkpoint with --resume"
-        ) from error
 
 
 def _first_cause(error: RayTaskError) -> BaseException:

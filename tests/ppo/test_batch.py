@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order
 from ray_rl.policy.actor_critic import MASKED_LOGIT, ActorCritic
-from ray_rl.ppo.batch import PpoBatch, distinct_rows, minibatches, ppo_batch
+from ray_rl.ppo.batch import PpoBatch, distinct_rows, minibatches, ppo_batch, split
 
 
 def episodes() -> EpisodeBatch:
@@ -43,6 +43,13 @@ def test_every_step_finds_its_observation_and_mask_again() -> None:
     np.testing.assert_array_equal(batch.mask_bias.numpy()[batch.rows], np.where(allowed, 0, MASKED_LOGIT))
     np.testing.assert_array_equal(batch.actions, made.actions)
     assert batch.policy_versions.tolist() == [2] * 20 + [3] * 20
+
+
+def test_an_episode_that_came_twice_is_refused() -> None:
+    weights = ActorCritic(MASKED.observation_size, MASKED.n_actions, (8,), seed=0).actor_weights()
+    twice = concatenate_in_order([masked_episodes(weights, 0, 0, 20), masked_episodes(weights, 0, 19, 3)])
+    with pytest.raises(ValueError, match="episode 19 is there twice"):
+        split(twice, 2)
 
 
 def test_observations_of_numbers_pass_unchanged() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ import ray
 from made_episodes import MASKED, masked_episodes
 
 from ray_rl.config import PolicyConfig, PpoConfig, TrainConfig
-from ray_rl.ppo.api import LearnerDiedError, LearnerState
+from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerState
 from ray_rl.ppo.factory import make_learner
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.local_learner import LocalLearner
-from ray_rl.ppo.ray_learner import RayLearner
+from ray_rl.ppo.ray_learner import RayLearner, fetch_batches
 
 POLICY = PolicyConfig(hidden_sizes=(16,))
 PPO = PpoConfig(minibatches=2, epochs=2, learner_threads=1)
@@ -62,12 +63,60 @@ def test_errors_come_home_as_they_were_raised(learner: RayLearner) -> None:
     assert type(caught.value) is ValueError
 
 
-def test_a_learner_that_died_says_so(learner: RayLearner) -> None:
-    os.kill(learner.pid(), signal.SIGKILL)
-    with pytest.raises(LearnerDiedError, match="--resume"):
-        learner.update([]).result(timeout=120)
+def test_another_takes_over_when_it_dies_and_every_bit_is_the_same(learner: RayLearner) -> None:
+    """Killed with its first update under way, and between two updates."""
+    with closing(Learner(MASKED, POLICY, PPO, 10, 0)) as plain:
+        pid, first = learner.pid(), masked_episodes(plain.weights(), 0, 0, 10)
+        pending = learner.update([ray.put(first)])
+        os.kill(pid, signal.SIGKILL)
+        assert pending.result(timeout=120).policy_loss == plain.update([first]).policy_loss
+        os.kill(learner.pid(), signal.SIGKILL)
+        np.testing.assert_array_equal(learner.weights().values, plain.weights().values)
+        second = masked_episodes(plain.weights(), 1, 10, 10)
+        assert learner.update([second]).result(timeout=120).policy_loss == plain.update([second]).policy_loss
+        for name, values in plain.state().arrays.items():
+            np.testing.assert_array_equal(learner.state().arrays[name], values, err_msg=name)
+
+
+class Deadly:
+    """Kills the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return signal.raise_signal, (signal.SIGKILL,)
+
+
+def test_a_learner_that_dies_again_and_again_says_so(learner: RayLearner) -> None:
+    with pytest.raises(LearnerDiedError, match=r"died 3 times .*--resume"):
+        learner.update([Deadly()]).result(timeout=120)
     learner.close()
     learner.close()
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def dying_chunk() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_episodes_that_cannot_be_fetched_are_named_and_the_learner_stays_as_it_was(learner: RayLearner) -> None:
+    before = learner.weights()
+    chunks = [ray.put(masked_episodes(before, 0, 10 * k, 10)) for k in range(3)]
+    never = make_never.remote()
+    with pytest.raises(EpisodesLostError) as lost:
+        fetch_batches([chunks[0], never, chunks[1]], timeout_s=0.2)
+    assert list(lost.value.positions) == [1]
+    ray.cancel(never)
+    gone = dying_chunk.remote()
+    with pytest.raises(EpisodesLostError) as lost:
+        learner.update([chunks[0], gone, chunks[1], chunks[2]]).result(timeout=120)
+    assert list(lost.value.positions) == [1]
+    assert "WorkerCrashed" in str(lost.value)
+    np.testing.assert_array_equal(learner.weights().values, before.values)
+    assert learner.update(chunks).result(timeout=120).n_episodes == 30
+
+
+@ray.remote(num_cpus=100)
+def make_never() -> None:
+    """No node has so many CPUs."""
 
 
 @pytest.mark.parametrize(("collector", "kind"), [("ray-tasks", RayLearner), ("sequential", LocalLearner)])
