@@ -1,12 +1,15 @@
 """Checkpoints: everything a run needs to go on exactly, in safe formats, whole or absent.
 
 A checkpoint is a folder ``update_000123`` holding ``weights.safetensors`` (actor and critic), ``optimiser.safetensors``
-(the rest of the learner's arrays) and ``checkpoint.json`` (counters, configuration, what the policy sees, digests). It
-is written under a temporary name, flushed to the disk and renamed, so a crash leaves either all of it or none.
+(the rest of the learner's arrays) and ``checkpoint.json`` (counters, configuration, what the policy sees, digests).
+Only a folder with a ``checkpoint.json`` is a checkpoint. On a disk all three are written under a temporary name,
+flushed and renamed; in a remote storage, which cannot rename a folder, ``checkpoint.json`` is written last and removed
+first. Either way a crash leaves all of it or none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,16 +17,20 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 import ray_rl
 from ray_rl.config import TrainConfig, UserError
 from ray_rl.envs.api import EnvSpec
+from ray_rl.storage import Location, Where, is_remote, storage_errors, write_whole
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 FORMAT_VERSION = 1
 """Raised whenever older readers could misread a checkpoint."""
@@ -59,7 +66,7 @@ class Checkpoint:
     counters: Mapping[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+def save_checkpoint(folder: Location, checkpoint: Checkpoint, keep: int) -> Location:
     """Write a checkpoint whole, then remove the oldest beyond `keep`.
 
     Args:
@@ -74,33 +81,24 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         OSError: When it cannot be written (a full disk); older checkpoints are untouched then.
     """
     target = folder / f"update_{checkpoint.update:06d}"
-    if target.exists():
+    if (target / _ABOUT).exists():
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(folder)
-    unfinished = folder / f".{target.name}.unfinished"
-    unfinished.mkdir()
-    try:
-        _write(unfinished, checkpoint)
-        unfinished.rename(target)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    _flush(folder)
+    files = _files_of(checkpoint)
+    if is_remote(target):
+        _write_marker_last(target, files)
+    else:
+        _write_and_rename(target, files)
     for old in checkpoints_in(folder)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return target
 
 
-def _write(unfinished: Path, checkpoint: Checkpoint) -> None:
+def _files_of(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """The files of a checkpoint in the order in which they are written; `_ABOUT` is the last."""
     arrays = {name: np.ascontiguousarray(values) for name, values in checkpoint.arrays.items()}
     network = {name: values for name, values in arrays.items() if name.startswith(NETWORK_PREFIX)}
     rest = {name: values for name, values in arrays.items() if name not in network}
-    try:
-        for name, part in ((_WEIGHTS, network), (_OPTIMISER, rest)):
-            save_file(part, unfinished / name)
-    except SafetensorError as error:  # what safetensors makes of a full disk
-        raise OSError(str(error)) from error
+    files = {_WEIGHTS: save(network), _OPTIMISER: save(rest)}
     about = {
         "format_version": FORMAT_VERSION,
         "ray_rl_version": ray_rl.__version__,
@@ -110,15 +108,39 @@ def _write(unfinished: Path, checkpoint: Checkpoint) -> None:
         "spec": asdict(checkpoint.spec),
         "config": checkpoint.config.model_dump(mode="json"),
         "counters": dict(checkpoint.counters),
-        "sha256": {name: _digest(unfinished / name) for name in (_WEIGHTS, _OPTIMISER)},
+        "sha256": {name: _digest(content) for name, content in files.items()},
     }
-    (unfinished / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    for name in (_WEIGHTS, _OPTIMISER, _ABOUT):
-        _flush(unfinished / name)
-    _flush(unfinished)
+    return files | {_ABOUT: (json.dumps(about, indent=2) + "\n").encode()}
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def _write_and_rename(target: Path, files: Mapping[str, bytes]) -> None:
+    folder = target.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(folder)
+    unfinished = folder / f".{target.name}.unfinished"
+    unfinished.mkdir()
+    try:
+        for name, content in files.items():
+            (unfinished / name).write_bytes(content)
+            _flush(unfinished / name)
+        _flush(unfinished)
+        unfinished.rename(target)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    _flush(folder)
+
+
+def _write_marker_last(target: UPath, files: Mapping[str, bytes]) -> None:
+    folder = target.parent
+    for leftover in folder.glob("update_*"):
+        if not (leftover / _ABOUT).exists():
+            _remove(leftover)
+    for name, content in files.items():
+        write_whole(target / name, content)
+
+
+def load_checkpoint(path: Location) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
@@ -153,21 +175,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{path} is damaged: {error}{remedy}") from error
 
 
-def _read_arrays(path: Path, digests: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Location, digests: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     for name in (_WEIGHTS, _OPTIMISER):
-        if _digest(path / name) != digests[name]:
+        content = (path / name).read_bytes()
+        if _digest(content) != digests[name]:
             raise ValueError(f"{name} is truncated or was changed (its SHA-256 differs from the recorded one)")
-        arrays |= load_file(path / name)
+        arrays |= load(content)
     return arrays
 
 
-def checkpoints_in(folder: Path) -> list[Path]:
+def checkpoints_in(folder: Where) -> list[Where]:
     """The finished checkpoints in a run's checkpoint folder, oldest first."""
-    return sorted(p for p in folder.glob("update_*") if p.is_dir())
+    whole = [path for path in folder.glob("update_*") if (path / _ABOUT).exists()]
+    return cast("list[Where]", sorted(whole, key=lambda path: path.name))
 
 
-def find_checkpoint(path: Path) -> Path:
+def find_checkpoint(path: Location) -> Location:
     """Resolve what a user names: a checkpoint's folder, or a run's folder (then its latest checkpoint).
 
     Raises:
@@ -187,8 +211,18 @@ def _remove_unfinished(folder: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _remove(checkpoint: Location) -> None:
+    if not is_remote(checkpoint):
+        shutil.rmtree(checkpoint)
+        return
+    with storage_errors():
+        for name in (_ABOUT, _OPTIMISER, _WEIGHTS):
+            with contextlib.suppress(FileNotFoundError):
+                checkpoint.fs.rm_file((checkpoint / name).path)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _flush(path: Path) -> None:

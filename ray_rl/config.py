@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ray_rl.episodes import MIXED_RED_AGENT, PROTOCOL_STEPS, RED_AGENTS
+from ray_rl.failures import UserError as UserError
+from ray_rl.storage import Location, location
 from ray_rl.workflow.orders import RANDOM_ORDER, order_name, parse_order
 from ray_rl.workflow.rule import AlignmentRule
 
@@ -35,10 +36,6 @@ ENVS_WITH_ORDERS = ("cage2", "cyborg")
 """Environments whose episodes can be asked to follow an order of repair."""
 
 
-class UserError(Exception):
-    """Bad input from the user: the message names the thing and the remedy; commands exit with code 2."""
-
-
 class _Group(BaseModel):
     """Base of all groups: immutable, strict about unknown keys."""
 
@@ -49,6 +46,23 @@ def _canonical_order(given: Any) -> Any:
     """An order by its names, whatever way it was given."""
     text = str(given).strip()
     return RANDOM_ORDER if text.lower() == RANDOM_ORDER else order_name(parse_order(text))
+
+
+def _known_place(name: str) -> str:
+    location(name)  # complains about a scheme that nothing here can reach
+    return name
+
+
+def _known_resume(given: Any) -> Any:
+    if given not in (True, False, "auto"):
+        raise ValueError("must be true, false or auto")
+    return given
+
+
+Place = Annotated[str, BeforeValidator(str), AfterValidator(_known_place)]
+"""A local path or a URL as text; `ray_rl.storage.location` makes a place of it."""
+Resume = bool | Literal["auto"]
+"""Whether a run goes on; auto: when its folder holds one."""
 
 
 class EnvConfig(_Group):
@@ -208,11 +222,12 @@ class RunConfig(_Group):
     """Episodes to train on."""
     seed: Count = 0
     """Decides everything random in the run."""
-    run_dir: Path | None = None
-    """Folder of the run; none: runs/ENV_RED-AGENT_SEED_TIME."""
-    resume: bool = False
-    """Go on with the run in --run-dir where its last checkpoint stopped."""
-    start_from: Path | None = None
+    run_dir: Place | None = None
+    """Folder of the run, or a place in a storage that fsspec knows (s3://BUCKET/RUN, gs://BUCKET/RUN); none:
+    runs/ENV_RED-AGENT_SEED_TIME."""
+    resume: Annotated[Resume, BeforeValidator(_known_resume)] = False
+    """Go on with the run in --run-dir where its last checkpoint stopped; auto: if there is one, else start it."""
+    start_from: Place | None = None
     """A run or checkpoint whose networks this run starts from; counters, schedules and Adam's moments start anew."""
     checkpoint_every: PositiveInt = 25
     """Updates between checkpoints; one is always written at the end."""
@@ -327,7 +342,7 @@ def field_groups() -> tuple[str, ...]:
     return tuple(TrainConfig.model_fields)
 
 
-def load_yaml(path: Path) -> TrainConfig:
+def load_yaml(path: Location) -> TrainConfig:
     """Read a configuration file.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ray_rl.config import TrainConfig
+from ray_rl.storage import Location
 
 _PLAIN_EVERY_S = 5.0
 
@@ -30,7 +30,7 @@ class Progress:
         console: Where to show it; default: standard output.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path, console: Console | None = None) -> None:
+    def __init__(self, config: TrainConfig, folder: Location, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stdout, highlight=False)
         self._folder = folder
         self._n_updates = config.n_updates

@@ -1,19 +1,24 @@
 """A run is a folder: configuration, metrics, TensorBoard events and checkpoints, and a lock while somebody writes.
 
+In a remote storage the lock is a lease, and metrics and events are copies of files that grow on this machine. They are
+sent before each checkpoint: a run that goes on from it finds all rows up to there.
+
 TensorBoard's files are written with its own event writer; nothing here needs torch or tensorflow.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
 import os
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -22,8 +27,16 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.hparams import summary_v2 as hparams
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from ray_rl.checkpoint import Checkpoint, save_checkpoint
 from ray_rl.config import TrainConfig, UserError, load_yaml
+from ray_rl.failures import RunError
+from ray_rl.lease import LEASE, Lease
 from ray_rl.metrics import check_names
+from ray_rl.mirror import Mirror
+from ray_rl.storage import Location, check_writable, is_remote, location, storage_errors, write_whole
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 _CONFIG = "config.yaml"
 _METRICS = "metrics.jsonl"
@@ -54,20 +67,23 @@ def check_run_folder(config: TrainConfig) -> None:
     Raises:
         UserError: As `RunFolder.open` does.
     """
-    path = config.run.run_dir
-    if path is None:
+    if config.run.run_dir is None:
         if config.run.resume:
             raise UserError("--resume needs --run-dir: name the folder of the run to go on with")
         return
+    path = location(config.run.run_dir)
     try:
-        if path.exists():
-            _check_use(path, config)
-        elif config.run.resume:
-            raise UserError(f"--resume: {path} does not exist; name the folder of a run with --run-dir")
-        if (path / _LOCK).exists():
+        with storage_errors():
+            if path.exists():
+                _check_use(path, config)
+            elif config.run.resume is True:
+                raise UserError(f"--resume: {path} does not exist; name the folder of a run with --run-dir")
+        if is_remote(path):
+            check_writable(path)
+        elif (path / _LOCK).exists():
             _take_lock(path).close()
     except OSError as error:
-        raise UserError(f"cannot use --run-dir {path}: {error.strerror}; choose another folder") from error
+        raise UserError(f"cannot use --run-dir {path}: {_reason(error)}; {_remedy(path)}") from error
 
 
 class RunFolder:
@@ -76,45 +92,78 @@ class RunFolder:
     Args:
         path: The folder, locked by `open`.
         config: The run.
-        lock: The open lock file; closing it gives the folder free.
+        lock: The open lock file, or the lease; closing it gives the folder free.
         resumed: Whether the run goes on in a folder that it already used.
+
+    Attributes:
+        path: The folder.
+        checkpoints: Its folder of checkpoints.
     """
 
-    def __init__(self, path: Path, config: TrainConfig, lock: IO[str], resumed: bool) -> None:
+    def __init__(self, path: Location, config: TrainConfig, lock: IO[str] | Lease, resumed: bool) -> None:
         self.path = path
         self.checkpoints = path / CHECKPOINTS
         self._config = config
         self._lock = lock
-        self._resumed = resumed
-        self._metrics = (path / _METRICS).open("a", encoding="utf-8", buffering=1)
-        self._events = EventFileWriter(str(path))
+        self._copied_from: tempfile.TemporaryDirectory[str] | None = None
+        self._mirror: Mirror | None = None
+        if is_remote(path):
+            assert isinstance(lock, Lease)
+            self._copied_from = tempfile.TemporaryDirectory(prefix="ray-rl-run-", ignore_cleanup_errors=True)
+            self._here = Path(self._copied_from.name)
+            if resumed:
+                _fetch(path / _METRICS, self._here / _METRICS)
+            self._mirror = Mirror(self._here, path, lock.check)
+        else:
+            self._here = path
+        self._metrics = (self._here / _METRICS).open("a", encoding="utf-8", buffering=1)
+        self._events = EventFileWriter(str(self._here))
         if not resumed:
             self._write_config_to_tensorboard()
 
     @classmethod
-    def open(cls, config: TrainConfig) -> RunFolder:
+    def open(cls, config: TrainConfig, say: Callable[[str], None] = print) -> RunFolder:
         """Make the run's folder, or take it up again for a resumed run.
+
+        Args:
+            config: The run.
+            say: Told when one has to wait for the folder.
 
         Raises:
             UserError: When the folder is in use, used before, cannot be written, or belongs to another configuration.
         """
-        path = config.run.run_dir or Path("runs") / _default_name(config)
+        path = location(config.run.run_dir or Path("runs") / _default_name(config))
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(path)
+            lock = Lease.take(path, say) if is_remote(path) else _lock_folder(path)
         except OSError as error:
-            raise UserError(f"cannot write to --run-dir {path}: {error.strerror}; choose another folder") from error
+            raise UserError(f"cannot write to --run-dir {path}: {_reason(error)}; {_remedy(path)}") from error
         try:
-            _check_use(path, config)
-            used = (path / _CONFIG).exists()
-            (path / _CONFIG).write_text(config.to_yaml(), encoding="utf-8")
-            return cls(path, config, lock, used)
+            with storage_errors():
+                _check_use(path, config)
+                used = (path / _CONFIG).exists()
+                write_whole(path / _CONFIG, config.to_yaml().encode())
+                return cls(path, config, lock, used)
         except OSError as error:
             lock.close()
-            raise UserError(f"cannot write to --run-dir {path}: {error.strerror}") from error
+            raise UserError(f"cannot write to --run-dir {path}: {_reason(error)}") from error
         except BaseException:
             lock.close()
             raise
+
+    def save(self, checkpoint: Checkpoint, keep: int) -> None:
+        """Write a checkpoint whole, with all that was recorded before it; remove the oldest beyond `keep`.
+
+        Raises:
+            OSError: When it cannot be written; older checkpoints are untouched then.
+            RunError: When another process has taken the folder over.
+        """
+        if self._mirror is None:
+            save_checkpoint(self.checkpoints, checkpoint, keep)
+            return
+        self._events.flush()
+        self._mirror.send()
+        with storage_errors():
+            save_checkpoint(self.checkpoints, checkpoint, keep)
 
     def record(
         self, update: int, episodes: int, env_steps: int, elapsed_s: float, metrics: Mapping[str, float]
@@ -140,7 +189,7 @@ class RunFolder:
 
     def drop_metrics_after(self, update: int) -> None:
         """Forget rows of updates that the last checkpoint does not know: they will be done again."""
-        path = self.path / _METRICS
+        path = self._here / _METRICS
         kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _update_of(line) <= update]
         self._metrics.close()
         temporary = path.with_suffix(".tmp")
@@ -153,7 +202,7 @@ class RunFolder:
 
     def values_of(self, name: str) -> list[float]:
         """What was recorded of a metric so far, in the order of its rows."""
-        lines = (self.path / _METRICS).read_text(encoding="utf-8").splitlines()
+        lines = (self._here / _METRICS).read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
         return [float(row[name]) for row in rows if row.get(name) is not None]
 
@@ -184,16 +233,26 @@ class RunFolder:
         try:
             self._metrics.close()
             self._events.close()
-        except OSError:
+            if self._mirror is not None:
+                self._mirror.close()
+                self._mirror.send()
+        except (OSError, RunError):
             if kind is None:  # a full disk: whoever met it first has said so
                 raise
         finally:
             self._lock.close()
+            if self._copied_from is not None:
+                self._copied_from.cleanup()
 
 
 def _default_name(config: TrainConfig) -> str:
     env = config.env.env.replace("/", "-")
     return f"{env}_{config.env.red_agent}_seed{config.run.seed}_{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _lock_folder(path: Path) -> IO[str]:
+    path.mkdir(parents=True, exist_ok=True)
+    return _take_lock(path)
 
 
 def _take_lock(path: Path) -> IO[str]:
@@ -211,20 +270,20 @@ def _take_lock(path: Path) -> IO[str]:
     return lock
 
 
-def _check_use(path: Path, config: TrainConfig) -> None:
+def _check_use(path: Location, config: TrainConfig) -> None:
     """Refuse a folder that holds another run, no run to resume, or something else."""
     used = (path / _CONFIG).exists()
     if used and not config.run.resume:
         raise UserError(f"{path} holds a run already: add --resume to go on with it, or choose another --run-dir")
-    if config.run.resume and not used:
+    if config.run.resume is True and not used:
         raise UserError(f"--resume: {path} holds no run; name the folder of one with --run-dir")
     if used:
         _check_same_run(load_yaml(path / _CONFIG), config, path)
-    elif any(p.name != _LOCK for p in path.iterdir()):
+    elif path.exists() and any(p.name not in (_LOCK, LEASE) for p in path.iterdir()):
         raise UserError(f"--run-dir {path} is not empty and holds no run: choose another folder")
 
 
-def _check_same_run(stored: TrainConfig, given: TrainConfig, path: Path) -> None:
+def _check_same_run(stored: TrainConfig, given: TrainConfig, path: Location) -> None:
     for group in TrainConfig.model_fields:
         before, now = getattr(stored, group).model_dump(), getattr(given, group).model_dump()
         for name, value in before.items():
@@ -233,6 +292,19 @@ def _check_same_run(stored: TrainConfig, given: TrainConfig, path: Path) -> None
                     f"--resume: the run in {path} has {name} = {value}, now it is {now[name]}: "
                     f"resume with the same value (--config {path / _CONFIG} takes them all), or start another run"
                 )
+
+
+def _fetch(source: UPath, target: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        target.write_bytes(source.read_bytes())
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _remedy(path: Location) -> str:
+    return "check the name, the address and the rights" if is_remote(path) else "choose another folder"
 
 
 def _update_of(line: str) -> int:

@@ -13,7 +13,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 from rich.console import Console
 
@@ -23,7 +22,6 @@ from ray_rl.checkpoint import (
     checkpoints_in,
     find_checkpoint,
     load_checkpoint,
-    save_checkpoint,
 )
 from ray_rl.collect.api import Chunk, ChunkSummary, Collector
 from ray_rl.collect.factory import make_collector
@@ -46,6 +44,7 @@ from ray_rl.ppo.api import (
 from ray_rl.ppo.factory import make_learner, make_local_learner
 from ray_rl.run_folder import CHECKPOINTS, RunFolder, check_run_folder
 from ray_rl.seeding import Purpose
+from ray_rl.storage import Location, location
 from ray_rl.training_metrics import Stopwatch, evaluation_metrics, update_metrics
 from ray_rl.workflow.gate import gate_outcome
 
@@ -59,7 +58,7 @@ _LOOK_UP_S = 0.01
 """How long the driver listens to the collector before it looks at the learner again, in seconds."""
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig) -> Location:
     """Train a defender as configured.
 
     Args:
@@ -77,7 +76,7 @@ def train(config: TrainConfig) -> Path:
         return _train(config, make_learner, interruption, Console(file=sys.stdout, highlight=False))
 
 
-def train_silently(config: TrainConfig) -> Path:
+def train_silently(config: TrainConfig) -> Location:
     """Train as `train` does, with the learner in this process and nothing on the screen.
 
     For many trainings one after another: the second finds torch loaded and everything compiled. Signals are left to
@@ -91,7 +90,7 @@ def _train(
     learner_of: Callable[[EnvSpec, TrainConfig], LearnerHandle],
     interruption: Interruption,
     console: Console,
-) -> Path:
+) -> Location:
     check_run_folder(config)
     with contextlib.closing(make_env(config.env)) as env:
         spec = env.spec
@@ -99,7 +98,7 @@ def _train(
     with contextlib.ExitStack() as parts:
         collector = parts.enter_context(make_collector(config.collect, config.env))
         learner = parts.enter_context(learner_of(spec, config))
-        folder = parts.enter_context(RunFolder.open(config))
+        folder = parts.enter_context(RunFolder.open(config, lambda line: console.print(line, soft_wrap=True)))
         progress = parts.enter_context(Progress(config, folder.path, console))
         trainer = Trainer(config, spec, folder, collector, learner, progress, interruption)
         if last is not None:
@@ -112,7 +111,9 @@ def _train(
 
 def _last_checkpoint(config: TrainConfig, spec: EnvSpec) -> Checkpoint | None:
     """The checkpoint to go on from; None for a new run, or one that was stopped before its first."""
-    found = checkpoints_in(config.run.run_dir / CHECKPOINTS) if config.run.resume and config.run.run_dir else []
+    if not config.run.resume or config.run.run_dir is None:
+        return None
+    found = checkpoints_in(location(config.run.run_dir) / CHECKPOINTS)
     if not found:
         return None
     checkpoint = load_checkpoint(found[-1])
@@ -128,7 +129,7 @@ def _first_networks(config: TrainConfig, spec: EnvSpec) -> Checkpoint | None:
     """The checkpoint whose networks a new run starts from, if any."""
     if config.run.start_from is None:
         return None
-    checkpoint = load_checkpoint(find_checkpoint(config.run.start_from))
+    checkpoint = load_checkpoint(find_checkpoint(location(config.run.start_from)))
     if checkpoint.spec != spec or checkpoint.config.policy != config.policy:
         raise UserError(
             f"--start-from {config.run.start_from} was trained on '{checkpoint.spec.name}' with hidden_sizes "
@@ -394,8 +395,7 @@ class Trainer:
         state = self._learner.state()
         if state.version != self._update:
             return  # stopped between learning and recording: the last checkpoint stands, the update is done again
-        save_checkpoint(
-            self._folder.checkpoints,
+        self._folder.save(
             Checkpoint(
                 self._update,
                 self._env_steps,

@@ -86,7 +86,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_half_written(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "save_file", full)
+    monkeypatch.setattr(checkpoint_module.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(tmp_path, example(2), keep=1)
     assert [p.name for p in tmp_path.iterdir()] == [good.name]

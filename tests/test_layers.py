@@ -14,7 +14,8 @@ import ray_rl
 
 ROOT = Path(ray_rl.__file__).parent
 ROOMS = (
-    ("", "config", "seeding", "episodes", "metrics", "failures", "interruption", "workflow", "ray_runtime"),
+    ("", "config", "seeding", "episodes", "metrics", "failures", "interruption", "storage", "workflow"),
+    ("ray_runtime", "lease", "mirror"),
     ("envs", "checkpoint"),  # a checkpoint holds what the policy sees; evaluation and training read it
     ("policy",),
     ("rollout", "rollout_cage2"),
@@ -22,7 +23,7 @@ ROOMS = (
     ("collect",),
     ("evaluate",),
     ("trainer", "training_metrics", "run_folder", "console"),
-    ("compare", "search", "bench", "doctor"),
+    ("compare", "search", "bench", "doctor", "ray_jobs"),
     ("commands", "cli", "__main__"),
 )
 HEIGHT = {name: height for height, rooms in enumerate(ROOMS) for name in rooms}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from ray_rl.commands.flags import parse
+from ray_rl.commands.flags import parse, place
 from ray_rl.config import UserError
 from ray_rl.evaluate.curves import draw, read_curve, save_data
 
@@ -17,8 +17,8 @@ from ray_rl.evaluate.curves import draw, read_curve, save_data
 class CurvesFlags:
     """Flags of ``ray-rl curves``."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders of runs."""
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH|URL")]
+    """Folders or URLs of runs."""
     data: Path = Path("learning_curves.csv")
     """File for the evaluations of all of them, as CSV."""
     plot: Path = Path("learning_curves.png")
@@ -32,7 +32,7 @@ def run(words: list[str]) -> int:
     flags = parse(CurvesFlags, "curves", "Write how trainings went, as data and as a picture.", words)
     if not flags.runs:
         raise UserError("name the folder of at least one run")
-    points = [point for run_dir in flags.runs for point in read_curve(run_dir)]
+    points = [point for run in flags.runs for point in read_curve(place("runs", run))]
     try:
         save_data(points, flags.data)
         draw(points, flags.plot, flags.lowest)

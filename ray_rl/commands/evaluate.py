@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.table import Table
 
-from ray_rl.commands.flags import parse, save_json
+from ray_rl.commands.flags import parse, place, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.config import CollectConfig, CollectorName, RuleSet, UserError, suggest
 from ray_rl.episodes import PROTOCOL_STEPS, RED_AGENTS
 from ray_rl.evaluate.leaderboard import is_complete, standing
 from ray_rl.evaluate.protocol import CellScore, Scores, evaluate_checkpoint
 from ray_rl.seeding import Purpose
+from ray_rl.storage import Location, storage_errors, write_whole
 
 
 @dataclass(frozen=True)
 class EvaluateFlags:
     """Flags of ``ray-rl evaluate``."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run (its latest checkpoint is taken), of a checkpoint or of a saved policy, or the name of one that
-    ships with ray_rl: quick, record, record-leaderboard."""
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH|URL")]
+    """Folder or URL of a run (its latest checkpoint is taken), of a checkpoint or of a saved policy, or the name of one
+    that ships with ray_rl: quick, record, record-leaderboard."""
     episodes: int = 1000
     """Episodes per cell."""
     sampled: bool = False
@@ -72,8 +75,9 @@ def run(words: list[str]) -> int:
     if flags.cyborg_path is not None and flags.env != "cyborg":
         raise UserError("--cyborg-path needs --env cyborg")
     _check_report(flags)
+    policy = place("checkpoint", flags.checkpoint)
     scores = evaluate_checkpoint(
-        flags.checkpoint,
+        policy,
         n_episodes=flags.episodes,
         greedy=not flags.sampled,
         seed=flags.seed,
@@ -88,9 +92,22 @@ def run(words: list[str]) -> int:
     )
     show(scores, flags.episodes)
     if flags.report is not None:
-        _write_report(flags, scores, flags.report)
-    save_json(flags.json, scores.to_json() | {"standing": standing_of(scores)})
+        _write_report(flags, scores, policy, flags.report)
+    content = scores.to_json() | {"standing": standing_of(scores)}
+    _leave_in_run(policy, content)
+    save_json(flags.json, content)
     return 0
+
+
+def _leave_in_run(policy: Location, content: dict[str, Any]) -> None:
+    """Write ``evaluation.json`` into the run that was evaluated; one that may only be read stays as it is."""
+    run_dir = policy.parent.parent if policy.parent.name == "checkpoints" else policy
+    try:
+        with storage_errors():
+            if (run_dir / "config.yaml").exists():
+                write_whole(run_dir / "evaluation.json", (json.dumps(content, indent=2, default=str) + "\n").encode())
+    except OSError as error:
+        print(f"note: {run_dir / 'evaluation.json'} was not written: {error.strerror or error}", file=sys.stderr)
 
 
 def _check_report(flags: EvaluateFlags) -> None:
@@ -100,13 +117,13 @@ def _check_report(flags: EvaluateFlags) -> None:
         raise UserError(f"--report {flags.report}: there is no folder {flags.report.absolute().parent}")
 
 
-def _write_report(flags: EvaluateFlags, scores: Scores, path: Path) -> None:
+def _write_report(flags: EvaluateFlags, scores: Scores, policy: Location, path: Path) -> None:
     from ray_rl.evaluate.report import write_report  # the simulator's names are needed by the page alone
 
     if not scores.environment.startswith(("cage2 ", "cyborg ")):
         raise UserError(f"--report is about CAGE-2, not about {scores.environment}")
     try:
-        write_report(scores, path, flags.checkpoint, flags.report_episodes, flags.cyborg_path)
+        write_report(scores, path, policy, flags.report_episodes, flags.cyborg_path)
     except OSError as error:
         raise UserError(f"cannot write --report {path}: {error.strerror}") from error
     print(f"report: {path}")

@@ -8,21 +8,22 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ray_rl.commands.flags import parse
+from ray_rl.commands.flags import parse, place
 from ray_rl.commands.screen import make_console
 from ray_rl.config import CollectConfig, CollectorName, UserError
 from ray_rl.evaluate.policies import TrainedPolicy, load_policy, save_policy
 from ray_rl.evaluate.protocol import Scores, evaluate_checkpoint
 from ray_rl.evaluate.submission import check_exportable, export_agent
+from ray_rl.storage import Location
 
 
 @dataclass(frozen=True)
 class ExportFlags:
     """Flags of ``ray-rl export``."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run (its latest checkpoint is taken), of a checkpoint or of a saved policy, or the name of one that
-    ships with ray_rl."""
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH|URL")]
+    """Folder or URL of a run (its latest checkpoint is taken), of a checkpoint or of a saved policy, or the name of one
+    that ships with ray_rl."""
     out: Path
     """New or empty folder for what is written."""
     format: Literal["cage2", "policy"] = "cage2"
@@ -43,10 +44,11 @@ def run(words: list[str]) -> int:
         raise UserError("--episodes and --seed must be 0 or more")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise UserError(f"--out {flags.out} is there already and not empty: name a new folder")
-    policy = load_policy(flags.checkpoint)
+    source = place("checkpoint", flags.checkpoint)
+    policy = load_policy(source)
     if flags.format == "cage2":
         check_exportable(policy)
-    score = score_in_words(_score(flags)) if flags.episodes else "Its score was not measured."
+    score = score_in_words(_score(source, flags)) if flags.episodes else "Its score was not measured."
     try:
         _write(policy, flags, score)
     except OSError as error:
@@ -62,9 +64,9 @@ def _write(policy: TrainedPolicy, flags: ExportFlags, score: str) -> None:
         save_policy(policy, flags.out, " ".join(part for part in (policy.made_by, score) if part))
 
 
-def _score(flags: ExportFlags) -> Scores:
+def _score(source: Location, flags: ExportFlags) -> Scores:
     return evaluate_checkpoint(
-        flags.checkpoint,
+        source,
         n_episodes=flags.episodes,
         greedy=True,
         seed=flags.seed,

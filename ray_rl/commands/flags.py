@@ -14,10 +14,36 @@ from typing import Any, TypeVar
 
 import tyro
 from pydantic import BaseModel, ValidationError
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from ray_rl.config import UserError, describe, suggest
+from ray_rl.config import Resume, UserError, describe, suggest
+from ray_rl.storage import Location, is_remote, location, storage_errors
 
 Flags = TypeVar("Flags")
+
+_OWN_TYPES = ConstructorRegistry()
+"""How types of ours are read from the command line."""
+
+
+@_OWN_TYPES.primitive_rule
+def _resume_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """``--resume`` alone is true; a word behind it may say otherwise."""
+    if info.type != Resume:
+        return None
+    meanings: dict[tuple[str, ...], Resume] = {(): True, ("auto",): "auto", ("no",): False}
+
+    def read(words: list[str]) -> Resume:
+        if tuple(words) not in meanings:
+            raise ValueError(f"--resume takes no word, or auto, or no; not {' '.join(words)!r}")
+        return meanings[tuple(words)]
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[auto|no]",
+        instance_from_str=read,
+        is_instance=lambda value: value in meanings.values(),
+        str_from_instance=lambda value: ["auto" if value == "auto" else "yes" if value else "no"],
+    )
 
 
 def parse(kind: type[Flags], command: str, description: str, words: list[str], default: Flags | None = None) -> Flags:
@@ -45,7 +71,7 @@ def parse(kind: type[Flags], command: str, description: str, words: list[str], d
         return_unknown_args=True,
     )
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _OWN_TYPES:
             flags, unknown = read(kind) if default is None else read(kind, default=default)
     except SystemExit as ended:
         if not ended.code:
@@ -87,6 +113,38 @@ def _one_line(complaint: str) -> str:
     rule = next((number for number, line in enumerate(lines) if line.startswith("──")), len(lines))
     text = " ".join(line for line in lines[:rule] if line)
     return text.split(" Got errors:")[0].rstrip(".")
+
+
+def take(words: list[str], flag: str, what: str) -> tuple[str | None, list[str]]:
+    """Split off ``FLAG VALUE`` (or ``FLAG=VALUE``), which gives the defaults of all other flags."""
+    for position, word in enumerate(words):
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}="), words[:position] + words[position + 1 :]
+        if word == flag:
+            if position + 1 == len(words):
+                raise UserError(f"{flag} needs {what}")
+            return words[position + 1], words[:position] + words[position + 2 :]
+    return None, words
+
+
+def place(flag: str, name: str) -> Location:
+    """The place that a flag names, to read from; a storage that does not answer is found here.
+
+    Args:
+        flag: Name of the flag, for messages.
+        name: What the user gave.
+
+    Raises:
+        UserError: When it is in no storage that can be reached.
+    """
+    try:
+        found = location(name)
+        if is_remote(found):
+            with storage_errors():
+                found.exists()
+    except (ValueError, OSError) as error:
+        raise UserError(f"cannot read {flag} {name}: {error}; check the name, the address and the rights") from error
+    return found
 
 
 def save_json(path: Path | None, content: Mapping[str, Any]) -> None:

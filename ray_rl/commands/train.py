@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import ray_rl
-from ray_rl.commands.flags import parse
+from ray_rl.commands.flags import parse, place, take
 from ray_rl.config import TrainConfig, UserError, load_yaml, suggest
 
 _DESCRIPTION = (
@@ -21,19 +21,28 @@ RECIPES = Path(ray_rl.__file__).parent / "recipes"
 
 def run(words: list[str]) -> int:
     """Train as the flags say; returns the exit code."""
-    config_path, words = _take(words, "--config", "a file")
-    recipe, words = _take(words, "--recipe", "a name")
-    if config_path is not None and recipe is not None:
-        raise UserError("--config and --recipe both give values: name one of them")
-    if recipe is not None:
-        config_path = str(recipe_path(recipe))
-    default = TrainConfig() if config_path is None else load_yaml(Path(config_path))
-    config = parse(TrainConfig, "train", _DESCRIPTION, words, default)
+    config = read_config(words)
 
     from ray_rl.trainer import train  # after the flags: help needs none of it
 
     train(config)
     return 0
+
+
+def read_config(words: list[str]) -> TrainConfig:
+    """The run that flags describe, with ``--config`` or ``--recipe`` below them.
+
+    Raises:
+        UserError: When they do not describe one.
+    """
+    config_path, words = take(words, "--config", "a file")
+    recipe, words = take(words, "--recipe", "a name")
+    if config_path is not None and recipe is not None:
+        raise UserError("--config and --recipe both give values: name one of them")
+    if recipe is not None:
+        config_path = str(recipe_path(recipe))
+    default = TrainConfig() if config_path is None else load_yaml(place("--config", config_path))
+    return parse(TrainConfig, "train", _DESCRIPTION, words, default)
 
 
 def recipe_path(name: str) -> Path:
@@ -46,15 +55,3 @@ def recipe_path(name: str) -> Path:
     if name not in known:
         raise UserError(f"unknown recipe {name!r}{suggest(name, known)}")
     return RECIPES / f"{name}.yaml"
-
-
-def _take(words: list[str], flag: str, what: str) -> tuple[str | None, list[str]]:
-    """Split off ``FLAG VALUE`` (or ``FLAG=VALUE``), which gives the defaults of all other flags."""
-    for position, word in enumerate(words):
-        if word.startswith(f"{flag}="):
-            return word.removeprefix(f"{flag}="), words[:position] + words[position + 1 :]
-        if word == flag:
-            if position + 1 == len(words):
-                raise UserError(f"{flag} needs {what}")
-            return words[position + 1], words[:position] + words[position + 2 :]
-    return None, words

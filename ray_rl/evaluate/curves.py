@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray_rl.config import UserError, load_yaml
+from ray_rl.storage import Location, is_remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class CurvePoint:
     half_width: float
 
 
-def read_curve(run_dir: Path) -> list[CurvePoint]:
+def read_curve(run_dir: Location) -> list[CurvePoint]:
     """Read the evaluations of a run.
 
     Args:
@@ -51,7 +52,7 @@ def read_curve(run_dir: Path) -> list[CurvePoint]:
         raise UserError(f"cannot read {run_dir / 'metrics.jsonl'}: {error}") from error
     points = [
         CurvePoint(
-            run=run_dir.resolve().name,
+            run=(run_dir if is_remote(run_dir) else run_dir.resolve()).name,
             rules=config.env.rules,
             seed=config.run.seed,
             episodes=int(row["episodes"]),

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save_file
 
 import ray_rl
 from ray_rl.checkpoint import find_checkpoint, load_checkpoint
 from ray_rl.config import EnvConfig, UserError, suggest
 from ray_rl.envs.api import EnvSpec
 from ray_rl.policy.inference import PolicyWeights
+from ray_rl.storage import Location, is_remote
 
 SHIPPED = Path(ray_rl.__file__).parent / "pretrained"
 """Folder of the policies that ship with the package."""
@@ -43,7 +44,7 @@ class TrainedPolicy:
         made_by: How it was trained, in words; empty where nobody said.
     """
 
-    source: Path
+    source: Location
     weights: PolicyWeights
     env: EnvConfig
     spec: EnvSpec
@@ -56,7 +57,7 @@ def shipped_names() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{_ABOUT}"))
 
 
-def load_policy(name: Path) -> TrainedPolicy:
+def load_policy(name: Location) -> TrainedPolicy:
     """Read a policy.
 
     Args:
@@ -68,7 +69,7 @@ def load_policy(name: Path) -> TrainedPolicy:
     """
     if (name / _ABOUT).exists():
         return _load_saved(name)
-    if not name.exists() and len(name.parts) == 1:
+    if not is_remote(name) and not name.exists() and len(name.parts) == 1:
         if str(name) in shipped_names():
             return _load_saved(SHIPPED / name)
         raise UserError(
@@ -98,21 +99,22 @@ def save_policy(policy: TrainedPolicy, folder: Path, made_by: str) -> None:
         "sizes": policy.weights.sizes.tolist(),
         "spec": asdict(policy.spec),
         "env": policy.env.model_dump(mode="json"),
-        "sha256": _digest(folder / _WEIGHTS),
+        "sha256": hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest(),
     }
     (folder / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def _load_saved(folder: Path) -> TrainedPolicy:
+def _load_saved(folder: Location) -> TrainedPolicy:
     try:
         about: dict[str, Any] = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
         if about["format_version"] != FORMAT_VERSION:
             raise ValueError(
                 f"format {about['format_version']}, this ray_rl {ray_rl.__version__} reads {FORMAT_VERSION}"
             )
-        if _digest(folder / _WEIGHTS) != about["sha256"]:
+        content = (folder / _WEIGHTS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != about["sha256"]:
             raise ValueError(f"{_WEIGHTS} is truncated or was changed (its SHA-256 differs from the recorded one)")
-        values = load_file(folder / _WEIGHTS)["actor"].astype(np.float32)
+        values = load(content)["actor"].astype(np.float32)
         return TrainedPolicy(
             source=folder,
             weights=PolicyWeights(np.array(about["sizes"], dtype=np.int64), values),
@@ -123,7 +125,3 @@ def _load_saved(folder: Path) -> TrainedPolicy:
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the policy in {folder} is damaged: {error}") from error
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

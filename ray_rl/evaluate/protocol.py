@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from ray_rl.envs.registry import make_env
 from ray_rl.episodes import PROTOCOL_STEPS, RED_AGENTS, episode_requests
 from ray_rl.evaluate.policies import TrainedPolicy, load_policy
 from ray_rl.seeding import Purpose
+from ray_rl.storage import Location
 
 _CONFIDENCE_95 = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
@@ -85,7 +85,7 @@ class Scores:
 
 
 def evaluate_checkpoint(
-    path: Path,
+    path: Location,
     *,
     n_episodes: int,
     greedy: bool,

@@ -26,6 +26,7 @@ from ray_rl.evaluate.protocol import Scores, evaluation_env
 from ray_rl.evaluate.replay import PRIVILEGED_HELD, USER_HELD, Replays, replay
 from ray_rl.policy.inference import MlpPolicy
 from ray_rl.seeding import Purpose
+from ray_rl.storage import Location
 
 REPORT_STEPS = 100
 _COLOURS = dict(zip(RED_AGENTS, ("#c0392b", "#2471a3", "#7d8b8c"), strict=True))
@@ -38,7 +39,7 @@ _LEFT = 86
 
 
 def write_report(
-    scores: Scores, path: Path, policy_path: Path, n_episodes: int, cyborg_path: str | None = None
+    scores: Scores, path: Path, policy_path: Location, n_episodes: int, cyborg_path: str | None = None
 ) -> None:
     """Replay episodes of an evaluation and write the page.
 

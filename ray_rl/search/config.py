@@ -94,7 +94,7 @@ class SearchRun(TrainConfig):
         s = self.search
         return Rule(s.method, s.n_start, s.beta_scale, s.delta, self.run.seed)
 
-    def training(self, order: int, run_dir: Path, start_from: Path | None, n_workers: int | None) -> TrainConfig:
+    def training(self, order: int, run_dir: Path, start_from: Path | str | None, n_workers: int | None) -> TrainConfig:
         """The configuration of one order's training.
 
         Args:
@@ -108,7 +108,12 @@ class SearchRun(TrainConfig):
         groups["collect"] = self.collect.model_copy(update={"n_workers": n_workers, "address": None})
         resume = (run_dir / "config.yaml").exists()
         groups["run"] = self.run.model_copy(
-            update={"run_dir": run_dir, "resume": resume, "start_from": start_from, "keep_checkpoints": 1}
+            update={
+                "run_dir": str(run_dir),
+                "resume": resume,
+                "start_from": None if start_from is None else str(start_from),
+                "keep_checkpoints": 1,
+            }
         )
         return TrainConfig(**groups)
 

@@ -153,7 +153,7 @@ class Journal:
 def _check_use(config: SearchRun, path: Path) -> None:
     stored = path / _CONFIG
     if not stored.exists():
-        if config.run.resume:
+        if config.run.resume is True:
             raise UserError(f"--resume: {path} holds no search; name the folder of one with --run-dir")
         if path.is_dir() and any(p.name != _LOCK for p in path.iterdir()):
             raise UserError(f"--run-dir {path} is not empty and holds no search: choose another folder")

@@ -22,6 +22,7 @@ from ray_rl.search.journal import History, Journal
 from ray_rl.search.methods import propose
 from ray_rl.search.training import Outcome
 from ray_rl.search.trainings import Trainings
+from ray_rl.storage import is_remote, location
 from ray_rl.workflow.orders import order_name
 
 BEST = "best"
@@ -65,7 +66,10 @@ def search(config: SearchRun, say: Callable[[str], None]) -> SearchResult:
     Raises:
         UserError: For input that cannot work, before anything is started.
     """
-    path = config.run.run_dir or Path("runs") / f"search_{config.search.method}_{time.strftime('%Y%m%d-%H%M%S')}"
+    default = Path("runs") / f"search_{config.search.method}_{time.strftime('%Y%m%d-%H%M%S')}"
+    path = location(config.run.run_dir or default)
+    if is_remote(path):
+        raise UserError(f"--run-dir {path}: a search needs a folder on this machine")
     _check(config)
     started = time.monotonic()
     with Journal.open(config, path) as journal, Interruption() as interruption:
@@ -87,7 +91,7 @@ def _check(config: SearchRun) -> None:
     """Find out whether every training could start, before the first does."""
     make_env(config.env).close()
     if config.run.start_from is not None:
-        checkpoint = load_checkpoint(find_checkpoint(config.run.start_from))
+        checkpoint = load_checkpoint(find_checkpoint(location(config.run.start_from)))
         if not checkpoint.spec.follows_order:
             raise UserError(f"--start-from {config.run.start_from} was trained without --workflow: it follows no order")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ray_rl.config import TrainConfig, UserError
 from ray_rl.episodes import EpisodeError
 from ray_rl.failures import RunError
+from ray_rl.storage import Location
 from ray_rl.trainer import train_silently
 
 _Z_95 = 1.96
@@ -80,7 +80,7 @@ def train_order(order: int, config: TrainConfig) -> Outcome:
     )
 
 
-def _last_evaluation(run_dir: Path) -> dict[str, float]:
+def _last_evaluation(run_dir: Location) -> dict[str, float]:
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     found: dict[str, float] = next(row for row in reversed(rows) if "eval/return_mean" in row)
     return found
