@@ -329,11 +329,12 @@ def describe(error: ValidationError) -> str:
     problems = []
     for problem in error.errors():
         where = str(problem["loc"][-1]) if problem["loc"] else ""
+        is_group = len(problem["loc"]) == 1 and where in field_groups()
         text = problem["msg"].removeprefix("Value error, ")
         given = (
             f" (given: {problem['input']!r})" if where and not isinstance(problem["input"], dict | BaseModel) else ""
         )
-        problems.append(f"{where}: {text}{given}" if where and where not in field_groups() else text)
+        problems.append(f"{where}: {text}{given}" if where and not is_group else text)
     return "; ".join(problems)
 
 

@@ -10,6 +10,7 @@ from ray_rl.config import UserError
 from ray_rl.search.gaussian_process import Observations
 from ray_rl.search.report import met_gate, scores_by_order
 from ray_rl.search.study import SearchResult
+from ray_rl.search.training import Z_95
 
 
 def draw(result: SearchResult, truth: Observations | None, path: Path) -> None:
@@ -36,7 +37,7 @@ def draw(result: SearchResult, truth: Observations | None, path: Path) -> None:
     ranking = np.argsort(-key, kind="stable")
     place = np.argsort(ranking)
     x = np.arange(len(ranking))
-    mean, margin = belief.mean[ranking], 1.96 * belief.deviation[ranking]
+    mean, margin = belief.mean[ranking], Z_95 * belief.deviation[ranking]
     figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
     axes.fill_between(x, mean - margin, mean + margin, color="#5b8db8", alpha=0.2, label="posterior, 95 %")
     axes.plot(x, mean, color="#5b8db8")
@@ -49,7 +50,7 @@ def draw(result: SearchResult, truth: Observations | None, path: Path) -> None:
             axes.errorbar(
                 [place[o.order] for o in points],
                 [o.score for o in points],
-                yerr=[1.96 * o.standard_error for o in points],
+                yerr=[Z_95 * o.standard_error for o in points],
                 fmt="o",
                 markersize=4,
                 color=colour,

@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from ray_rl.config import UserError
+from ray_rl.failures import RunError
 from ray_rl.search.config import SearchRun
 from ray_rl.search.gaussian_process import Observations
 from ray_rl.search.training import Outcome
@@ -134,9 +135,15 @@ class Journal:
         self.history.outcomes[outcome.order] = outcome
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._lines.write(json.dumps(line) + "\n")
-        self._lines.flush()
-        os.fsync(self._lines.fileno())
+        try:
+            self._lines.write(json.dumps(line) + "\n")
+            self._lines.flush()
+            os.fsync(self._lines.fileno())
+        except OSError as error:
+            raise RunError(
+                f"cannot write to {self.path}: {error.strerror}; what was written before is whole. Free some space, "
+                f"then go on with --run-dir {self.path} --resume"
+            ) from error
 
     def __enter__(self) -> Self:
         """Return the journal itself."""
@@ -160,7 +167,7 @@ def _check_use(config: SearchRun, path: Path) -> None:
         return
     if not config.run.resume:
         raise UserError(f"{path} holds a search already: add --resume to go on with it, or choose another --run-dir")
-    before, now = _flat(stored.read_text(encoding="utf-8")), _flat(config.to_yaml())
+    before, now = _flat(stored.read_text(encoding="utf-8"), stored), _flat(config.to_yaml(), stored)
     for name, value in now.items():
         if name not in _MAY_CHANGE and before.get(name, value) != value:
             raise UserError(
@@ -169,29 +176,44 @@ def _check_use(config: SearchRun, path: Path) -> None:
             )
 
 
-def _flat(text: str) -> dict[str, Any]:
-    values = yaml.safe_load(text)
-    return values if isinstance(values, dict) else {}
+def _flat(text: str, source: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{source} holds no configuration: it is damaged, start another search")
+    return values
 
 
 def _read(path: Path) -> History:
-    """Read a journal; a last line that a crash cut off is removed."""
+    """Read a journal; a last line that a crash cut off is removed.
+
+    Raises:
+        UserError: When a line before the last cannot be read.
+    """
     history = History()
     if not path.exists():
         return history
     whole = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
         try:
-            entry = json.loads(line)
-        except ValueError:
+            _take(json.loads(line), history)
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines):
+                raise UserError(f"{path} is damaged in line {number}: mend it, or start another search") from error
             break
         whole.append(line)
-        if "asked" in entry:
-            history.asked[int(entry["asked"])] = entry["nearest"]
-        else:
-            outcome = Outcome.from_json(entry["outcome"])
-            history.outcomes[outcome.order] = outcome
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
     temporary.replace(path)
     return history
+
+
+def _take(entry: dict[str, Any], history: History) -> None:
+    if "asked" in entry:
+        history.asked[int(entry["asked"])] = entry["nearest"]
+    else:
+        outcome = Outcome.from_json(entry["outcome"])
+        history.outcomes[outcome.order] = outcome

@@ -19,10 +19,8 @@ from ray_rl.bench.machine import this_machine
 from ray_rl.config import UserError
 from ray_rl.search.gaussian_process import Observations
 from ray_rl.search.study import SearchResult
-from ray_rl.search.training import Outcome
+from ray_rl.search.training import Z_95, Outcome
 from ray_rl.workflow.orders import N_ORDERS, order_name
-
-_Z_95 = 1.96
 
 
 def load_truth(path: Path) -> Observations:
@@ -131,13 +129,11 @@ def table(result: SearchResult, truth: Observations | None = None) -> Table:
             continue
         cells = [
             row["name"],
-            f"{row['score']:.2f} ± {_Z_95 * row['standard_error']:.2f}",
+            f"{row['score']:.2f} ± {Z_95 * row['standard_error']:.2f}",
             f"{row['compliance']:.2f}{'' if row['met_gate'] else ' (below the gate)'}",
             f"{row['fixes']:.1f}",
             str(row["episodes"]),
-            f"{row['posterior_mean']:.2f} ± {_Z_95 * row['posterior_deviation']:.2f}"
-            if "posterior_mean" in row
-            else "",
+            f"{row['posterior_mean']:.2f} ± {Z_95 * row['posterior_deviation']:.2f}" if "posterior_mean" in row else "",
         ]
         if truth:
             cells.append("" if row["true_score"] is None else f"{row['true_score']:.2f}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from ray_rl.search.factory import make_trainings
 from ray_rl.search.gaussian_process import DISTANCES, Hyperparameters, Posterior, fit, posterior
 from ray_rl.search.journal import History, Journal
 from ray_rl.search.methods import propose
-from ray_rl.search.training import Outcome
+from ray_rl.search.training import Z_95, Outcome
 from ray_rl.search.trainings import Trainings
 from ray_rl.storage import is_remote, location
 from ray_rl.workflow.orders import order_name
@@ -89,11 +90,22 @@ def search(config: SearchRun, say: Callable[[str], None]) -> SearchResult:
 
 def _check(config: SearchRun) -> None:
     """Find out whether every training could start, before the first does."""
-    make_env(config.env).close()
-    if config.run.start_from is not None:
-        checkpoint = load_checkpoint(find_checkpoint(location(config.run.start_from)))
+    with closing(make_env(config.env)) as env:
+        spec = env.spec
+    source = config.run.start_from
+    if source is not None:
+        checkpoint = load_checkpoint(find_checkpoint(location(source)))
         if not checkpoint.spec.follows_order:
-            raise UserError(f"--start-from {config.run.start_from} was trained without --workflow: it follows no order")
+            raise UserError(f"--start-from {source} was trained without --workflow: it follows no order")
+        if checkpoint.spec != spec or checkpoint.config.policy != config.policy:
+            raise UserError(
+                f"--start-from {source} was trained on '{checkpoint.spec.name}' with hidden_sizes "
+                f"{checkpoint.config.policy.hidden_sizes}, this search is for '{spec.name}' with "
+                f"{config.policy.hidden_sizes}"
+            )
+    json_file = config.search.json_file
+    if json_file is not None and not json_file.parent.is_dir():
+        raise UserError(f"cannot write --json {json_file}: {json_file.parent} is no folder")
 
 
 def _is_over(config: SearchRun, history: History) -> bool:
@@ -104,7 +116,7 @@ def _may_start(config: SearchRun, history: History) -> bool:
     """Whether another training fits the budget, counting those under way at their cap."""
     cap = config.run.total_episodes
     committed = history.episodes + len(history.pending) * cap
-    return committed + cap <= config.search.budget_episodes and len(history.asked) < config.search.max_orders
+    return committed + cap <= config.budget and len(history.asked) < config.search.max_orders
 
 
 def _search(
@@ -156,7 +168,7 @@ def _nearest(config: SearchRun, history: History, order: int) -> int | None:
 
 
 def _training(config: SearchRun, path: Path, order: int, nearest: int | None, n_workers: int | None) -> TrainConfig:
-    start_from = config.run.start_from if nearest is None else order_folder(path, nearest)
+    start_from = config.run.start_from if nearest is None else order_folder(path.resolve(), nearest)
     return config.training(order, order_folder(path, order), start_from, n_workers)
 
 
@@ -178,8 +190,8 @@ def _line(outcome: Outcome, history: History, threshold: float) -> str:
     best = history.best(threshold)
     best_text = "none met the gate yet" if best is None else f"best {best.score:.1f} ({order_name(best.order)})"
     met = "" if outcome.compliance >= threshold else ", below the gate"
-    score = f"{outcome.score:.1f} ± {1.96 * outcome.standard_error:.1f}"
+    score = f"{outcome.score:.1f} ± {Z_95 * outcome.standard_error:.1f}"
     return (
-        f"{number}: {score}, compliance {outcome.compliance:.2f}{met}, "
+        f"{number}: {score}, compliance {outcome.compliance:.3f}{met}, "
         f"{outcome.episodes} episodes, {outcome.seconds:.1f} s; {best_text}"
     )

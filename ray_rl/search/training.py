@@ -13,8 +13,10 @@ from ray_rl.failures import RunError
 from ray_rl.storage import Location
 from ray_rl.trainer import train_silently
 
-_Z_95 = 1.96
+Z_95 = 1.96
 """Half widths of intervals are this many standard errors."""
+_EXPLAINED = (UserError, EpisodeError, RunError)
+"""Errors that say themselves what happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,14 @@ def train_order(order: int, config: TrainConfig) -> Outcome:
     try:
         run_dir = train_silently(config)
         found = _last_evaluation(run_dir)
-    except (UserError, EpisodeError, RunError, OSError, ValueError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # whatever it is, the other orders can still be trained
+        lines = str(error).splitlines() or [""]
+        cause = lines[0] if isinstance(error, _EXPLAINED) else f"{type(error).__name__}: {lines[0]}"
         return Outcome(order, error=cause, seconds=time.perf_counter() - started, started_at=started_at)
     return Outcome(
         order,
         score=found["eval/return_mean"],
-        standard_error=found["eval/return_half_width"] / _Z_95,
+        standard_error=found["eval/return_half_width"] / Z_95,
         compliance=found["eval/compliance"],
         fixes=found["eval/fixes"],
         episodes=int(found["episodes"]),
