@@ -95,33 +95,43 @@ def fit(observed: Observations) -> Hyperparameters:
         observed: Scores of at least one order.
     """
     unit = max(float(observed.scores.var()), float(observed.variances.mean()), _LEAST_VARIANCE)
-    signals, noises = (grid.ravel() for grid in np.meshgrid(_SIGNALS, _NOISES, indexing="ij"))
-    evaluation = np.diag(observed.variances / unit)
-    eye = np.eye(len(observed.orders))
+    evaluation = observed.variances / unit
     best, found = -np.inf, Hyperparameters(unit, float(_DECAYS[0]), 0.0)
     for decay in _DECAYS:
         correlation = mallows_kernel(observed.orders, observed.orders, float(decay))
-        covariances = signals[:, None, None] * correlation + noises[:, None, None] * eye + evaluation
-        likelihood = _log_likelihoods(covariances, observed.scores / np.sqrt(unit))
-        likelihood += _log_prior(np.log(signals), _SIGNAL_PRIOR) + _log_prior(np.log(decay), _DECAY_PRIOR)
-        k = int(np.argmax(likelihood))
-        if likelihood[k] > best:
-            best = float(likelihood[k])
-            found = Hyperparameters(float(signals[k]) * unit, float(decay), float(noises[k]) * unit)
+        for noise in _NOISES:
+            merit = _log_likelihoods(correlation, evaluation + noise, observed.scores / np.sqrt(unit))
+            merit += _log_prior(np.log(_SIGNALS), _SIGNAL_PRIOR) + _log_prior(np.log(decay), _DECAY_PRIOR)
+            k = int(np.argmax(merit))
+            if merit[k] > best:
+                best = float(merit[k])
+                found = Hyperparameters(float(_SIGNALS[k]) * unit, float(decay), float(noise) * unit)
     return found
 
 
-def _log_likelihoods(covariances: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of [G, K, K] covariances, with the constant mean integrated out (restricted likelihood): [G]."""
-    factors = np.linalg.cholesky(covariances)
-    right = np.stack([scores, np.ones_like(scores)], axis=1)
-    whitened = np.linalg.solve(factors, np.broadcast_to(right, (len(factors), *right.shape)))
-    y, one = whitened[..., 0], whitened[..., 1]
-    information = (one * one).sum(axis=1)
-    mean = (one * y).sum(axis=1) / information
+def _log_likelihoods(
+    correlation: NDArray[np.float64], noise: NDArray[np.float64], scores: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """For every signal variance, with the constant mean integrated out (restricted likelihood): [S].
+
+    One eigendecomposition serves all signals: with N = diag(noise), s²C + N = N^½ (s² N^-½ C N^-½ + 1) N^½.
+
+    Args:
+        correlation: [K, K], C.
+        noise: [K] variances.
+        scores: [K].
+    """
+    root = 1.0 / np.sqrt(noise)
+    eigenvalues, vectors = np.linalg.eigh(root[:, None] * correlation * root)
+    y, one = vectors.T @ (root * scores), vectors.T @ root
+    variances = 1.0 + _SIGNALS[:, None] * np.maximum(eigenvalues, 0.0)  # [S, K]
+    information = (one * one / variances).sum(axis=1)
+    mean = (one * y / variances).sum(axis=1) / information
     rest = y - mean[:, None] * one
-    log_determinant = 2 * np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-    likelihoods: NDArray[np.float64] = -0.5 * ((rest * rest).sum(axis=1) + log_determinant + np.log(information))
+    log_determinant = np.log(variances).sum(axis=1) + np.log(noise).sum()
+    likelihoods: NDArray[np.float64] = -0.5 * (
+        (rest * rest / variances).sum(axis=1) + log_determinant + np.log(information)
+    )
     return likelihoods
 
 

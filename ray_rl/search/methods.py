@@ -74,12 +74,22 @@ def propose(rule: Rule, tried: Sequence[int], observed: Observations, pending: S
         return int(left[0])
     if len(tried) < rule.n_start or len(observed.orders) == 0:
         return int(left[np.argmax(DISTANCES[np.ix_(left, done)].min(axis=1))])
-    belief = believe(observed, fit(observed), pending)
-    if rule.method == "gp-ucb":
-        merit = belief.mean + math.sqrt(beta(len(tried) + 1, rule)) * belief.deviation
-    else:
-        merit = expected_improvement(belief, float(belief.mean[observed.orders].max()))
+    merit = merits(rule, len(tried) + 1, observed, believe(observed, fit(observed), pending))
     return int(left[np.argmax(merit[left])])
+
+
+def merits(rule: Rule, t: int, observed: Observations, belief: Posterior) -> NDArray[np.float64]:
+    """What GP-UCB or expected improvement thinks of trying each order next: [120].
+
+    Args:
+        rule: How to choose.
+        t: Number of the training, from 1.
+        observed: Scores so far.
+        belief: What they say of all orders.
+    """
+    if rule.method == "gp-ucb":
+        return belief.mean + math.sqrt(beta(t, rule)) * belief.deviation
+    return expected_improvement(belief, float(belief.mean[observed.orders].max()))
 
 
 def believe(observed: Observations, hyper: Hyperparameters, pending: Sequence[int]) -> Posterior:
