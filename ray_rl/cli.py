@@ -16,6 +16,8 @@ _COMMANDS = {
     "verify-env": ("commands.verify_env", "hold the simulator against recorded or live CybORG"),
     "compare": ("commands.compare", "compare the methods of collecting episodes on this machine"),
     "search": ("commands.search", "search the order of repair whose defender does best"),
+    "regret": ("commands.regret", "compare methods of searching over orders whose scores are known"),
+    "orders": ("commands.orders", "set one policy for all orders of repair beside the specialists"),
     "bench": ("commands.bench", "measure how fast the parts are on this machine"),
     "doctor": ("commands.doctor", "check this machine, and say what to do"),
 }

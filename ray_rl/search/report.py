@@ -32,16 +32,25 @@ def load_truth(path: Path) -> Observations:
     Raises:
         UserError: When it cannot be read or holds something else.
     """
+    known = [row for row in read_rows(path) if row["met_gate"]]
+    return Observations(
+        np.array([row["order"] for row in known], dtype=np.int64),
+        np.array([row["score"] for row in known], dtype=np.float64),
+        np.array([row["standard_error"] ** 2 for row in known], dtype=np.float64),
+    )
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read what a search found of each order, failed ones included; errors as in `load_truth`."""
+    needed = {"order", "error", "met_gate", "score", "standard_error", "compliance"}
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["orders"]
-        known = [row for row in rows if not row["error"] and row["met_gate"]]
-        return Observations(
-            np.array([row["order"] for row in known], dtype=np.int64),
-            np.array([row["score"] for row in known], dtype=np.float64),
-            np.array([row["standard_error"] ** 2 for row in known], dtype=np.float64),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["orders"]
+        for row in rows:
+            if missing := needed - row.keys():
+                raise ValueError(f"a row has no {', '.join(sorted(missing))}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--truth {path} holds no scores of a search: {error}") from error
+    return rows
 
 
 def scores_by_order(observed: Observations) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,56 +31,41 @@ def synthetic_truth(seed: int) -> NDArray[np.float64]:
     return truth
 
 
-def simulate(truth: NDArray[np.float64], noise: NDArray[np.float64], rule: Rule, n: int) -> NDArray[np.int64]:
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One search over known scores.
+
+    Attributes:
+        tried: [n] orders, as they were tried.
+        gaps: [n] float64: by how much the true score of the order that looked best so far lies below the best of all;
+            before any order met the gate, that of the worst.
+    """
+
+    tried: NDArray[np.int64]
+    gaps: NDArray[np.float64]
+
+
+def simulate(truth: NDArray[np.float64], noise: NDArray[np.float64], rule: Rule, n: int) -> Search:
     """Search over known scores, each observed once with noise.
 
     Args:
-        truth: [120] true scores.
+        truth: [120] true scores; NaN where an order does not meet the gate: to try it tells nothing.
         noise: [120] standard deviation of an observation.
         rule: How to choose; its seed decides the noise, too, which is the same for all methods.
-        n: Trainings.
-
-    Returns:
-        [n] the orders in which they were tried.
+        n: Trainings; fewer where all orders were tried.
     """
     seen = truth + noise * np.random.default_rng((rule.seed, 1)).normal(size=N_ORDERS)
     tried: list[int] = []
-    for _ in range(n):
-        order = propose(rule, tried, _observed(tried, seen, noise), ())
-        if order is None:
-            break
+    while len(tried) < n and (order := propose(rule, tried, _observed(tried, seen, noise), ())) is not None:
         tried.append(order)
-    return np.array(tried, dtype=np.int64)
-
-
-def regret_curves(
-    truth: NDArray[np.float64], noise: NDArray[np.float64], rule: Rule, n: int, repeats: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Regret over the trainings of repeated searches.
-
-    Args:
-        truth: [120] true scores.
-        noise: [120] standard deviation of an observation.
-        rule: How to choose; repetition r uses its seed + r.
-        n: Trainings.
-        repeats: Searches.
-
-    Returns:
-        Two arrays [repeats, n]: how far the true score of the order that looked best so far lies below the best of
-        all, and the sum of how far each tried order lay below it.
-    """
-    simple, cumulative = np.empty((2, repeats, n))
-    for r in range(repeats):
-        own = replace(rule, seed=rule.seed + r)
-        tried = simulate(truth, noise, own, n)
-        seen = truth + noise * np.random.default_rng((own.seed, 1)).normal(size=N_ORDERS)
-        gaps = truth.max() - truth[tried]
-        looked_best = np.array([tried[: k + 1][np.argmax(seen[tried[: k + 1]])] for k in range(len(tried))])
-        simple[r] = truth.max() - truth[looked_best]
-        cumulative[r] = np.cumsum(gaps)
-    return simple, cumulative
+    gaps = np.full(len(tried), np.nanmax(truth) - np.nanmin(truth))
+    for k in range(len(tried)):
+        known = _observed(tried[: k + 1], seen, noise)
+        if len(known.orders):
+            gaps[k] = np.nanmax(truth) - truth[known.orders[np.argmax(known.scores)]]
+    return Search(np.array(tried, dtype=np.int64), gaps)
 
 
 def _observed(tried: list[int], seen: NDArray[np.float64], noise: NDArray[np.float64]) -> Observations:
-    orders = np.array(tried, dtype=np.int64)
+    orders = np.array([order for order in tried if not np.isnan(seen[order])], dtype=np.int64)
     return Observations(orders, seen[orders], noise[orders] ** 2)

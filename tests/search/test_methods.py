@@ -10,7 +10,7 @@ import pytest
 
 from ray_rl.search.gaussian_process import DISTANCES, Observations, Posterior, fit, posterior
 from ray_rl.search.methods import METHODS, Method, Rule, beta, expected_improvement, merits, propose
-from ray_rl.search.simulate import regret_curves, simulate, synthetic_truth
+from ray_rl.search.simulate import simulate, synthetic_truth
 from ray_rl.workflow.orders import N_ORDERS
 
 QUIET = np.full(N_ORDERS, 0.05)
@@ -24,7 +24,7 @@ def observed_of(orders: list[int], seed: int = 3) -> Observations:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_order_is_tried_once_and_no_more(method: Method) -> None:
-    tried = np.random.default_rng(0).permutation(N_ORDERS)[:-2].tolist()
+    tried = np.random.default_rng(0).permutation(N_ORDERS)[:-1].tolist()
     while (chosen := propose(Rule(method), tried, observed_of(tried), ())) is not None:
         tried.append(chosen)
     assert sorted(tried) == list(range(N_ORDERS))
@@ -32,14 +32,14 @@ def test_every_order_is_tried_once_and_no_more(method: Method) -> None:
 
 def test_exhaustive_goes_through_all_and_random_depends_on_the_seed() -> None:
     truth = synthetic_truth(0)
-    assert simulate(truth, QUIET, Rule("exhaustive"), 10).tolist() == list(range(10))
-    first, second = (simulate(truth, QUIET, Rule("random", seed=seed), 20).tolist() for seed in (1, 2))
+    assert simulate(truth, QUIET, Rule("exhaustive"), 10).tried.tolist() == list(range(10))
+    first, second = (simulate(truth, QUIET, Rule("random", seed=seed), 20).tried.tolist() for seed in (1, 2))
     assert first != second
-    assert first == simulate(-truth, QUIET, Rule("random", seed=1), 20).tolist()
+    assert first == simulate(-truth, QUIET, Rule("random", seed=1), 20).tried.tolist()
 
 
 def test_the_first_orders_are_spread_out() -> None:
-    tried = simulate(synthetic_truth(0), QUIET, Rule("gp-ucb", n_start=6), 6)
+    tried = simulate(synthetic_truth(0), QUIET, Rule("gp-ucb", n_start=6), 6).tried
     distances = DISTANCES[np.ix_(tried, tried)][np.triu_indices(6, 1)]
     assert distances.min() >= 4
 
@@ -104,10 +104,23 @@ def test_the_known_best_is_found_sooner_than_by_chance(method: Method) -> None:
     found, by_chance = np.empty((2, 6))
     for k in range(6):
         truth = synthetic_truth(k)
-        found[k] = regret_curves(truth, QUIET, Rule(method, seed=k), 25, 1)[0][0, -1]
-        by_chance[k] = regret_curves(truth, QUIET, Rule("random", seed=k), 25, 1)[0][0, -1]
+        found[k] = simulate(truth, QUIET, Rule(method, seed=k), 25).gaps[-1]
+        by_chance[k] = simulate(truth, QUIET, Rule("random", seed=k), 25).gaps[-1]
     assert np.median(found) == 0.0
     assert found.mean() < 0.5 * by_chance.mean()
+
+
+def test_orders_below_the_gate_are_spent_but_tell_nothing() -> None:
+    truth = synthetic_truth(0)
+    best = int(np.argmax(truth))
+    hidden = truth.copy()
+    hidden[best] = np.nan
+    search = simulate(hidden, QUIET, Rule("random", seed=1), N_ORDERS)
+    assert best in search.tried
+    assert search.gaps[-1] == 0.0
+    assert simulate(
+        np.where(np.arange(N_ORDERS) == search.tried[2], truth, np.nan), QUIET, Rule("random", seed=1), 5
+    ).gaps[:2] == pytest.approx(0.0)
 
 
 def test_a_choice_depends_on_its_arguments_alone() -> None:
