@@ -19,6 +19,7 @@ _COMMANDS = {
     "regret": ("commands.regret", "compare methods of searching over orders whose scores are known"),
     "orders": ("commands.orders", "set one policy for all orders of repair beside the specialists"),
     "bench": ("commands.bench", "measure how fast the parts are on this machine"),
+    "chaos": ("commands.chaos", "disturb a training on a cluster, and prove that it ends with the same bits"),
     "doctor": ("commands.doctor", "check this machine, and say what to do"),
 }
 """Command -> module (its `run` takes the words behind the command and returns the exit code), one line of help."""

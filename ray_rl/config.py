@@ -139,6 +139,9 @@ class CollectConfig(_Group):
     collecting with learning."""
     watchdog_s: PositiveFloat = 300.0
     """Seconds without any finished chunk after which the run stops and names what is pending."""
+    autoscale_cpus: Count = 0
+    """Most CPUs to ask the autoscaler of a cluster for at once, as far as there are episodes for them; given back at
+    the end. 0: it sees the tasks that wait, and adds nodes for them step by step."""
     address: str | None = None
     """Address of a running Ray cluster, or auto; none: a Ray of its own on this machine."""
 

@@ -69,12 +69,18 @@ def connection(
 def _silence() -> None:
     """Keep Ray's own remarks about workers off the screen; what ends a run comes as an exception with its cause.
 
-    Ray has no setting for it: `log_to_driver` leaves them on.
+    Ray has no setting for it: whatever `log_to_driver` says, a node that dies prints its last fifty lines of log.
     """
     with contextlib.suppress(ImportError, AttributeError):
+        from ray._private import worker
         from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
 
         dispatcher.remove_handler("ray_print_logs")
+        cast("Any", worker).print_to_stdstream = _say_nothing
+
+
+def _say_nothing(data: object, ignore_prefix: bool = False) -> None:
+    """In place of the function that prints those remarks."""
 
 
 def _start_local(n_workers: int) -> None:
@@ -124,10 +130,44 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
+FAST_FAILURE: Mapping[str, int] = {
+    "health_check_initial_delay_ms": 2000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 2000,
+    "health_check_failure_threshold": 3,
+    "grpc_client_keepalive_time_ms": 5000,
+    "grpc_client_keepalive_timeout_ms": 5000,
+}
+"""System configuration of a cluster's head with which a node that is dead or cut off is given up after 10 s or so, and
+what it was doing runs again elsewhere. Ray's own settings take a minute, and 7 minutes behind a cut link. A Ray on one
+machine does without: there is no other node to go on with, and a machine that slept must not lose its only one."""
+
+
 def cluster_cpus() -> int:
-    """CPUs that the connected Ray has now."""
+    """CPUs that the connected Ray has now; 0 when no node that may run episodes has joined."""
     resources: dict[str, float] = cast("Any", ray).cluster_resources()
-    return max(1, int(resources.get("CPU", 1)))
+    return int(resources.get("CPU", 0))
+
+
+def ask_for_cpus(count: int) -> None:
+    """Ask the autoscaler for a cluster of so many CPUs; 0 takes the wish back. Harmless without one."""
+    from ray.autoscaler.sdk import request_resources
+
+    cast("Any", request_resources)(num_cpus=count)
+
+
+def what_is_busy() -> str:
+    """What the connected Ray is doing, in a line, for whoever waits in vain for a task."""
+    nodes = cast("Any", ray).nodes()
+    n_alive = sum(bool(node["Alive"]) for node in nodes)
+    lost = f", {len(nodes) - n_alive} more are gone" if n_alive < len(nodes) else ""
+    n_cpus = cluster_cpus()
+    n_busy = n_cpus - int(cast("Any", ray).available_resources().get("CPU", 0))
+    if n_cpus and n_busy == 0:
+        reason = "so the tasks wait for a worker to start; `ray status` and the logs of the nodes say why it does not"
+    else:
+        reason = "so an environment hangs, or --watchdog-s is too short for its episodes"
+    return f"{n_alive} nodes are there{lost}; {n_busy} of their {n_cpus} CPUs are busy, {reason}"
 
 
 @dataclass(frozen=True, slots=True)

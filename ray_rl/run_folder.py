@@ -49,6 +49,7 @@ _MAY_CHANGE_ON_RESUME = {
     "n_workers",
     "episodes_per_chunk",
     "watchdog_s",
+    "autoscale_cpus",
     "address",
     "cyborg_path",
     "evaluate_every",

@@ -23,7 +23,7 @@ ROOMS = (
     ("collect",),
     ("evaluate",),
     ("trainer", "training_metrics", "run_folder", "console"),
-    ("compare", "search", "bench", "doctor", "ray_jobs"),
+    ("compare", "search", "bench", "doctor", "ray_jobs", "chaos"),
     ("commands", "cli", "__main__"),
 )
 HEIGHT = {name: height for height, rooms in enumerate(ROOMS) for name in rooms}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ray_rl.collect.api import ChunkSummary
@@ -71,6 +71,39 @@ class Backlog:
         return max(1, int(_CHUNK_S / max(self._episode_s, 1e-6)))
 
 
+class Punctuality:
+    """Knows how long chunks take from being sent to being finished, and when one is late.
+
+    The limit is the mean and four deviations, both smoothed as in RFC 6298 (retransmission of packets), and twice that
+    for each copy that was sent already.
+
+    Args:
+        shortest_s: No chunk is late before that, in seconds.
+    """
+
+    def __init__(self, shortest_s: float) -> None:
+        self._shortest_s = shortest_s
+        self._mean_s: float | None = None
+        self._deviation_s = 0.0
+
+    def learn_from(self, seconds: float) -> None:
+        """Note how long a chunk took."""
+        if self._mean_s is None:
+            self._mean_s, self._deviation_s = seconds, seconds / 2
+        else:
+            self._deviation_s += (abs(seconds - self._mean_s) - self._deviation_s) / 4
+            self._mean_s += (seconds - self._mean_s) / 8
+
+    def is_late(self, seconds: float, n_copies: int) -> bool:
+        """Whether a chunk that was sent `n_copies` times, and last so long ago, should be sent once more.
+
+        Nothing is late before the first chunk has shown how long they take.
+        """
+        if self._mean_s is None:
+            return False
+        return seconds > max(self._shortest_s, self._mean_s + 4 * self._deviation_s) * 2 ** (n_copies - 1)
+
+
 class Watchdog:
     """Raises when nothing has finished for too long, and says what is pending.
 
@@ -91,11 +124,12 @@ class Watchdog:
         limit = self._heard_at + self._limit_s
         return max(0.0, (limit if deadline is None else min(limit, deadline)) - time.monotonic())
 
-    def check(self, pending: Sequence[Sequence[EpisodeRequest]]) -> None:
+    def check(self, pending: Sequence[Sequence[EpisodeRequest]], circumstances: Callable[[], str] = str) -> None:
         """Raise if the silence has been too long; whoever goes on waiting then has as long again.
 
         Args:
             pending: Chunks that are running.
+            circumstances: Tells what may be the reason; asked only when there is something to explain.
 
         Raises:
             EpisodeError: Names the first pending episode and counts the others.
@@ -103,8 +137,9 @@ class Watchdog:
         if pending and time.monotonic() - self._heard_at >= self._limit_s:
             self.heard()
             n_episodes = sum(len(chunk) for chunk in pending)
+            reason = circumstances() or "an environment hangs, or --watchdog-s is too short for its episodes"
             raise EpisodeError(
                 pending[0][0],
                 f"no chunk finished for {self._limit_s:g} s; {n_episodes} episodes in {len(pending)} chunks "
-                "are pending (an environment hangs, or --watchdog-s is too short for its episodes)",
+                f"are pending ({reason})",
             )

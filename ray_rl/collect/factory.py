@@ -60,10 +60,10 @@ def _on_ray(collect: CollectConfig, env: EnvConfig) -> Collector:
     if collect.collector == "ray-actors":
         from ray_rl.collect.ray_actors import RayActorsCollector
 
-        return RayActorsCollector(env, collect.n_workers or cluster_cpus(), size, watchdog_s)
+        return RayActorsCollector(env, collect.n_workers or max(1, cluster_cpus()), size, watchdog_s)
     from ray_rl.collect.ray_tasks import RayTasksCollector
 
-    return RayTasksCollector(env, collect.n_workers, size, watchdog_s)
+    return RayTasksCollector(env, collect.n_workers, size, watchdog_s, collect.autoscale_cpus)
 
 
 def _in_processes(collect: CollectConfig, env: EnvConfig) -> Collector:

@@ -3,14 +3,17 @@
 About two tasks per CPU are in flight, the rest waits here, so a cluster that grows or shrinks finds work or is not
 drowned in it. Each task returns two objects: a small summary for the driver, and the episodes, which go from the
 worker's store to the learner's without passing through the driver. A task that dies with its worker runs again
-elsewhere.
+elsewhere. One that takes far longer than others (on a slow node, or behind a link that is cut) is sent once more with
+the same weights; the copy that finishes first counts, the others are dropped.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -18,16 +21,24 @@ import ray
 from ray.exceptions import RayError
 
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
-from ray_rl.collect.backlog import Backlog, Watchdog
+from ray_rl.collect.backlog import Backlog, Punctuality, Watchdog
 from ray_rl.collect.worker import run_chunk
 from ray_rl.config import EnvConfig
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
 from ray_rl.policy.inference import PolicyWeights
-from ray_rl.ray_runtime import cluster_cpus, first_cause, wait_some
+from ray_rl.ray_runtime import ask_for_cpus, cluster_cpus, first_cause, wait_some, what_is_busy
 
 _TASKS_PER_CPU = 2
 _RETRIES = 3
 """Times that a task runs again when its worker or node dies; exceptions of the environment are never retried."""
+_COPIES = 3
+"""Most tasks that run the same chunk at once."""
+_LOOK_S = 1.0
+"""How often to look for tasks that are late and for nodes that joined or left, in seconds."""
+_REMIND_S = 60.0
+"""How often to say that the cluster has no CPU, in seconds."""
+
+_log = logging.getLogger(__name__)
 
 
 @ray.remote(num_cpus=1, num_returns=2, max_retries=_RETRIES)
@@ -38,6 +49,25 @@ def collect_chunk(
     return run_chunk(env, weights, requests, policy_version)
 
 
+@dataclass(eq=False)
+class _Run:
+    """A chunk under way.
+
+    Attributes:
+        requests: Its episodes.
+        weights: Reference to what acts in them, in every copy.
+        policy_version: Of the weights.
+        sent_at: When the latest copy was sent, by the monotonic clock.
+        copies: References to summary and episodes of each task that runs it.
+    """
+
+    requests: list[EpisodeRequest]
+    weights: Any
+    policy_version: int
+    sent_at: float = 0.0
+    copies: dict[ray.ObjectRef[Any], ray.ObjectRef[Any]] = field(default_factory=dict)
+
+
 class RayTasksCollector:
     """Runs episodes as stateless tasks on the connected Ray.
 
@@ -46,16 +76,29 @@ class RayTasksCollector:
         n_workers: Tasks that run at once; None: as many as the cluster has CPUs, also when it grows.
         episodes_per_chunk: Episodes of a task; None: chosen by measured durations.
         watchdog_s: Seconds without a finished task after which `completed` raises.
+        autoscale_cpus: Most CPUs to ask the cluster's autoscaler for; 0: it is not asked.
+        late_s: Shortest time after which a task may count as late, in seconds.
     """
 
     def __init__(
-        self, env: EnvConfig, n_workers: int | None, episodes_per_chunk: int | None, watchdog_s: float
+        self,
+        env: EnvConfig,
+        n_workers: int | None,
+        episodes_per_chunk: int | None,
+        watchdog_s: float,
+        autoscale_cpus: int = 0,
+        late_s: float = 5.0,
     ) -> None:
         self._env = env
         self._n_workers = n_workers
-        self._backlog = Backlog(n_workers or cluster_cpus(), episodes_per_chunk)
+        self._backlog = Backlog(n_workers or max(1, cluster_cpus()), episodes_per_chunk)
         self._watchdog = Watchdog(watchdog_s)
-        self._running: dict[ray.ObjectRef[Any], tuple[list[EpisodeRequest], ray.ObjectRef[Any]]] = {}
+        self._punctuality = Punctuality(late_s)
+        self._autoscale_cpus = autoscale_cpus
+        self._asked_for_cpus = 0
+        self._looked_at = time.monotonic()
+        self._silent_until = self._looked_at
+        self._running: dict[ray.ObjectRef[Any], _Run] = {}
         self._finished: deque[Chunk] = deque()
         self._failures: deque[Exception] = deque()
         self._weights_ref: Any = None
@@ -76,6 +119,7 @@ class RayTasksCollector:
         self._backlog.add(requests)
         if not self._running:
             self._watchdog.heard()
+        self._ask_autoscaler(len(requests))
         self._start_tasks()
 
     def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
@@ -83,9 +127,11 @@ class RayTasksCollector:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self._finished or self._failures or self._running:
             if not (self._finished or self._failures):
-                done = wait_some(list(self._running), self._watchdog.wait_s(deadline))
+                done = wait_some(list(self._running), min(self._watchdog.wait_s(deadline), _LOOK_S))
+                if time.monotonic() - self._looked_at >= _LOOK_S:
+                    self._look_around()
                 if not done:
-                    self._watchdog.check([requests for requests, _ in self._running.values()])
+                    self._watchdog.check([run.requests for run in self._runs()], what_is_busy)
                 self._take_in(done)
             while self._finished:
                 yield self._finished.popleft()
@@ -94,31 +140,72 @@ class RayTasksCollector:
             if deadline is not None and time.monotonic() >= deadline:
                 return
 
+    def _runs(self) -> list[_Run]:
+        """Chunks under way, in the order in which they were started."""
+        return list(dict.fromkeys(self._running.values()))
+
+    def _look_around(self) -> None:
+        """Follow the cluster as it grows and shrinks, and send copies of what is late."""
+        self._looked_at = time.monotonic()
+        n_cpus = cluster_cpus()
+        if n_cpus == 0:  # a cluster without workers, for now: silence means nothing
+            self._watchdog.heard()
+            if self._looked_at >= self._silent_until:
+                _log.warning("waiting for the cluster's first CPU: no node that may run episodes has joined")
+                self._silent_until = self._looked_at + _REMIND_S
+        if self._n_workers is None and n_cpus != self._backlog.n_workers:
+            self._backlog.n_workers = max(1, n_cpus)
+            self._start_tasks()
+        for run in self._runs():
+            if len(run.copies) < _COPIES and self._punctuality.is_late(time.monotonic() - run.sent_at, len(run.copies)):
+                self._send(run)
+
+    def _ask_autoscaler(self, n_episodes: int) -> None:
+        """Ask for as many CPUs as these episodes can use, within the limit; `close` takes it back."""
+        wanted = min(self._autoscale_cpus, n_episodes)
+        if wanted > self._asked_for_cpus:
+            ask_for_cpus(wanted)
+            self._asked_for_cpus = wanted
+
     def _start_tasks(self) -> None:
-        if self._n_workers is None:
-            self._backlog.n_workers = cluster_cpus()
         while self._backlog and len(self._running) < _TASKS_PER_CPU * self._backlog.n_workers:
-            requests = self._backlog.take()
-            summary, batch = cast("Any", collect_chunk).remote(
-                self._weights_ref, self._env, requests, self._policy_version
-            )
-            self._running[summary] = (requests, batch)
+            self._send(_Run(self._backlog.take(), self._weights_ref, self._policy_version))
+
+    def _send(self, run: _Run) -> None:
+        summary, batch = cast("Any", collect_chunk).remote(run.weights, self._env, run.requests, run.policy_version)
+        run.copies[summary] = batch
+        run.sent_at = time.monotonic()
+        self._running[summary] = run
 
     def _take_in(self, done: list[ray.ObjectRef[Any]]) -> None:
         """Keep what succeeded and what failed, and go on with what waits."""
         for summary_ref, summary in zip(done, get_summaries(done), strict=True):
-            requests, batch_ref = self._running.pop(summary_ref)
+            run = self._running.pop(summary_ref, None)
+            if run is None:  # another copy was there first
+                continue
+            batch_ref = run.copies.pop(summary_ref)
+            if isinstance(summary, RayError) and run.copies:  # its copy may still make it
+                continue
+            self._drop_copies(run)
             if isinstance(summary, Exception):
-                self._failures.append(name_episode(summary, requests, _RETRIES))
+                self._failures.append(name_episode(summary, run.requests, _RETRIES))
             else:
+                self._punctuality.learn_from(time.monotonic() - run.sent_at)
                 self._backlog.learn_from(summary)
                 self._finished.append(Chunk(summary, batch_ref))
         if done:
             self._watchdog.heard()
             self._start_tasks()
 
+    def _drop_copies(self, run: _Run) -> None:
+        """End the tasks that run a chunk which has finished elsewhere, with the processes that were so slow."""
+        for summary_ref in run.copies:
+            del self._running[summary_ref]
+            ray.cancel(summary_ref, force=True)
+        run.copies.clear()
+
     def close(self) -> None:
-        """Cancel what is running and forget the weights."""
+        """Cancel what is running, forget the weights, and ask for no more CPUs."""
         for summary_ref in self._running:
             ray.cancel(summary_ref, force=True)
         self._running.clear()
@@ -126,6 +213,9 @@ class RayTasksCollector:
         self._failures.clear()
         self._backlog.clear()
         self._weights_ref = None
+        if self._asked_for_cpus:
+            ask_for_cpus(0)
+            self._asked_for_cpus = 0
 
     def __enter__(self) -> Self:
         """Return the collector itself."""

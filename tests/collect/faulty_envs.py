@@ -24,7 +24,7 @@ FOLDER_VARIABLE = "FAULTY_ENVS_FOLDER"
 OBSERVATION_SIZE = 4
 N_ACTIONS = 3
 
-FaultKind = Literal["raise", "nan-observation", "nan-reward", "shape", "hang", "die"]
+FaultKind = Literal["raise", "nan-observation", "nan-reward", "shape", "hang", "hold", "die"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,9 @@ class Faulty(gymnasium.Env[Any, int]):
                 return np.zeros(OBSERVATION_SIZE + 1, dtype=np.float32)
             case "hang":
                 threading.Event().wait()
+            case "hold":  # until it is mended
+                while Faults(Path(os.environ[FOLDER_VARIABLE])).due(self._seed, self._step):
+                    threading.Event().wait(0.05)
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
         return self._position.astype(np.float32)

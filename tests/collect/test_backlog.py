@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_rl.collect.api import ChunkSummary, split_into_chunks
-from ray_rl.collect.backlog import Backlog, Watchdog
+from ray_rl.collect.backlog import Backlog, Punctuality, Watchdog
 from ray_rl.collect.sequential import SequentialCollector
 from ray_rl.config import EnvConfig
 from ray_rl.episodes import EpisodeError, EpisodeRequest
@@ -166,3 +166,31 @@ def test_watchdog_waits_until_the_deadline_or_its_own_limit(clock: Clock) -> Non
     assert watchdog.wait_s(None) == 0.0
     watchdog.heard()
     assert watchdog.wait_s(None) == pytest.approx(10.0)
+
+
+def test_the_watchdog_says_what_it_is_told_of_the_circumstances(clock: Clock) -> None:
+    watchdog = Watchdog(10.0)
+    clock.now += 10.0
+    with pytest.raises(EpisodeError, match=r"are pending \(2 nodes are gone\)"):
+        watchdog.check([requests_for(1)], lambda: "2 nodes are gone")
+
+
+def test_nothing_is_late_before_it_is_known_how_long_chunks_take() -> None:
+    punctuality = Punctuality(5.0)
+    assert not punctuality.is_late(1e6, 1)
+    punctuality.learn_from(0.1)
+    assert not punctuality.is_late(4.9, 1)
+    assert punctuality.is_late(5.1, 1)
+    assert not punctuality.is_late(9.9, 2)
+    assert punctuality.is_late(10.1, 2)
+
+
+def test_long_chunks_get_longer_and_scattered_ones_longer_still() -> None:
+    steady, scattered = Punctuality(5.0), Punctuality(5.0)
+    for number in range(100):
+        steady.learn_from(20.0)
+        scattered.learn_from(5.0 if number % 2 else 35.0)
+    assert steady.is_late(21.0, 1)
+    assert not steady.is_late(19.0, 1)
+    assert not scattered.is_late(60.0, 1)
+    assert scattered.is_late(120.0, 1)

@@ -35,7 +35,9 @@ def make(team: Team = ALONE, dtype: torch.dtype = torch.float64, **changes: Any)
 
 
 def chunks(learner: Learner, count: int = 10) -> list[EpisodeBatch]:
-    return [masked_episodes(learner.weights(), learner.version, 1000 * learner.version + count * k, count) for k in (0, 1)]
+    return [
+        masked_episodes(learner.weights(), learner.version, 1000 * learner.version + count * k, count) for k in (0, 1)
+    ]
 
 
 @contextmanager

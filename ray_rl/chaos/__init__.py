@@ -1,0 +1,1 @@
+"""The drill: a training is disturbed at random moments and must end with the same bits."""

@@ -1,0 +1,133 @@
+"""``ray-rl chaos``: a training that is disturbed must end with the same bits."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from ray_rl.bench.machine import this_machine
+from ray_rl.chaos.drill import Drill, run_drill
+from ray_rl.chaos.plan import FAULTS, MEANING, FaultName, make_plan
+from ray_rl.commands.flags import parse, save_json
+from ray_rl.commands.screen import make_console
+from ray_rl.config import TrainConfig, UserError
+
+_DESCRIPTION = (
+    "Train twice: in one process and undisturbed, and on a cluster while processes and nodes are killed or stopped at "
+    "moments that the seed decides. Says what each fault cost, and proves that every update consumed exactly its "
+    "episodes and that the weights end bit-identical. Without --address the cluster is several nodes on this machine. "
+    "With it, nodes of that cluster really die."
+)
+
+
+@dataclass(frozen=True)
+class ChaosFlags:
+    """Flags of ``ray-rl chaos``."""
+
+    address: str | None = None
+    """Address of a cluster to hold the drill on; none: several nodes on this machine."""
+    nodes: int = 3
+    """Nodes of the cluster on this machine, of one CPU each, besides its head."""
+    faults: tuple[FaultName, ...] = FAULTS
+    """What happens."""
+    times: int = 1
+    """How often each of them happens."""
+    env: str = "cage2"
+    """cage2, latency, or any gymnasium id."""
+    updates: int = 60
+    """Updates of the training."""
+    episodes_per_update: int = 400
+    """Episodes of each."""
+    seed: int = 0
+    """Decides the training, and what happens when."""
+    run_dir: Path | None = None
+    """Folder for both runs; none: a temporary one."""
+    json: Path | None = None
+    """File for what the table shows, as JSON."""
+
+
+def run(words: list[str]) -> int:
+    """Hold the drill; returns 1 when its proof fails."""
+    flags = parse(ChaosFlags, "chaos", _DESCRIPTION, words)
+    if flags.nodes < 2 or flags.times < 1 or not flags.faults:
+        raise UserError("--nodes must be 2 or more, --times 1 or more, and --faults name one or more")
+    if flags.run_dir is not None and flags.run_dir.exists() and any(flags.run_dir.iterdir()):
+        raise UserError(f"--run-dir {flags.run_dir} is not empty: choose another folder")
+    config = TrainConfig.from_mapping(
+        {
+            "env": flags.env,
+            "total_episodes": flags.updates * flags.episodes_per_update,
+            "episodes_per_update": flags.episodes_per_update,
+            "evaluate_every": 0,
+            "checkpoint_every": 5,
+            "seed": flags.seed,
+        },
+        "ray-rl chaos",
+    )
+    plan = make_plan(flags.faults, flags.times, flags.updates, flags.seed)
+    console = make_console()
+    with contextlib.ExitStack() as stack:
+        folder = flags.run_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-rl-chaos-")))
+        drill = _on_cluster(
+            flags,
+            stack,
+            lambda address, cause: run_drill(
+                config, plan, folder.resolve(), address, cause, lambda text: console.print(text, style="dim")
+            ),
+        )
+    console.print(_table(drill))
+    console.print(_proof(drill), soft_wrap=True)
+    machine = this_machine()
+    console.print(machine.describe(), style="dim", soft_wrap=True)
+    save_json(flags.json, {**asdict(drill), "holds": drill.holds, "machine": machine.to_json()})
+    return 0 if drill.holds else 1
+
+
+def _on_cluster(flags: ChaosFlags, stack: contextlib.ExitStack, hold: Any) -> Drill:
+    """Connect to the cluster that the flags name, or make one, and hold the drill there."""
+    from ray_rl.chaos.ray_faults import add_node, cause, local_cluster
+    from ray_rl.ray_runtime import connection
+
+    cluster: Any = stack.enter_context(local_cluster(flags.nodes)) if flags.address is None else None
+    address: str = cluster.address if flags.address is None else flags.address
+    stack.enter_context(connection(address, 1))
+    rng = np.random.default_rng(flags.seed)
+
+    def cause_and_mend(fault: FaultName) -> str:
+        whom = cause(fault, rng)
+        if cluster is not None and fault in ("node", "silence"):
+            add_node(cluster)
+        return whom
+
+    drill: Drill = hold(address, cause_and_mend)
+    return drill
+
+
+def _table(drill: Drill) -> Table:
+    title = f"{drill.n_updates} updates of {drill.episodes_per_update} episodes, {drill.usual_update_s:.2f} s each"
+    table = Table(title=title, title_justify="left")
+    for name in ("fault", "what happened", "whom it hit"):
+        table.add_column(name)
+    table.add_column("after update", justify="right")
+    table.add_column("cost (s)", justify="right")
+    for d in drill.disturbances:
+        table.add_row(d.fault, MEANING[d.fault], d.whom, str(d.update), f"{d.cost_s:.1f}")
+    return table
+
+
+def _proof(drill: Drill) -> str:
+    wrong, differing = drill.wrong_updates, drill.differing_arrays
+    consumed = f"NOT so in updates {wrong}" if wrong else f"all {drill.n_updates} updates"
+    weights = (
+        f"NO: {', '.join(differing)} differ" if differing else "yes, and so are Adam's moments and the returns' scale"
+    )
+    return (
+        f"every update consumed exactly its episodes, each once: {consumed}\n"
+        f"final weights bit-identical to the undisturbed run in one process: {weights}"
+    )

@@ -1,0 +1,139 @@
+"""Ray tasks on a cluster of several nodes (raylets on this machine) that come, go, die and fall silent."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from collectors import assert_same_episodes, indices_of, joined, requests_for, weights_for
+from faulty_envs import ENV_ID, Faults
+from ray.cluster_utils import Cluster
+
+from ray_rl.collect.ray_tasks import RayTasksCollector
+from ray_rl.collect.sequential import SequentialCollector
+from ray_rl.config import EnvConfig
+from ray_rl.episodes import EpisodeBatch, EpisodeRequest
+from ray_rl.ray_runtime import FAST_FAILURE, cluster_cpus
+
+_ENV = EnvConfig(env=ENV_ID)
+_STORE_BYTES = 80 * 2**20
+
+
+@pytest.fixture(scope="module")
+def cluster(fault_folder: Path) -> Iterator[Cluster]:
+    """A head without CPUs; tests add nodes."""
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    head = {
+        "num_cpus": 0,
+        "object_store_memory": _STORE_BYTES,
+        "include_dashboard": False,
+        "_system_config": dict(FAST_FAILURE),
+    }
+    made = Cluster(initialize_head=True, head_node_args=head)
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def add_node(cluster: Cluster, n_cpus: int = 1) -> Any:
+    return cluster.add_node(num_cpus=n_cpus, object_store_memory=_STORE_BYTES, wait=True)
+
+
+def collector(**settings: Any) -> RayTasksCollector:
+    made = RayTasksCollector(**{"env": _ENV, "n_workers": None, "episodes_per_chunk": 2, "watchdog_s": 60.0} | settings)
+    made.publish(weights_for(_ENV), 0)
+    return made
+
+
+def expected(requests: list[EpisodeRequest]) -> EpisodeBatch:
+    with SequentialCollector(_ENV, len(requests)) as plain:
+        plain.publish(weights_for(_ENV), 0)
+        plain.submit(requests)
+        return joined(plain.completed())
+
+
+def test_it_begins_with_the_first_cpu_uses_what_joins_and_goes_on_without_what_dies(
+    cluster: Cluster, faults: Faults
+) -> None:
+    requests = requests_for(40)
+    whole = expected(requests)
+    for request in requests[6:]:
+        faults.plant(request, "hold")
+    with collector() as on_cluster:
+        on_cluster.submit(requests)
+        assert list(on_cluster.completed(timeout_s=0.1)) == []
+        first = add_node(cluster)
+        under_way = on_cluster.completed()
+        chunks = [next(under_way) for _ in range(3)]
+        second = add_node(cluster)
+        busy_by = time.monotonic() + 60
+        while ray.available_resources().get("CPU", 0) > 0:
+            chunks += on_cluster.completed(timeout_s=0.1)
+            assert time.monotonic() < busy_by, "the node that joined stays idle"
+        cluster.remove_node(first, allow_graceful=False)
+        faults.clear()
+        chunks += on_cluster.completed()
+        assert indices_of(chunks) == list(range(40))
+        assert_same_episodes(joined(chunks), whole)
+    cluster.remove_node(second, allow_graceful=False)
+
+
+def test_a_cluster_without_cpus_is_waited_for_and_said_to_be(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone_by = time.monotonic() + 60
+    while cluster_cpus():
+        assert time.monotonic() < gone_by, "the nodes of the last test are still counted"
+        time.sleep(0.1)
+    with collector(watchdog_s=2.0) as on_cluster:
+        on_cluster.submit(requests_for(2))
+        assert list(on_cluster.completed(timeout_s=5.0)) == []
+    assert "waiting for the cluster's first CPU" in caplog.text
+
+
+def test_a_chunk_that_is_late_is_run_elsewhere_with_the_weights_it_was_sent_with(
+    cluster: Cluster, faults: Faults
+) -> None:
+    """An episode that hangs once; then a node that falls silent with all its processes."""
+    nodes = [add_node(cluster), add_node(cluster)]
+    requests = requests_for(20)
+    whole = expected(requests)
+    with collector(late_s=2.0) as on_cluster:
+        on_cluster.submit(requests)
+        list(on_cluster.completed())
+        faults.plant(requests[7], "hang", once=True)
+        on_cluster.submit(requests)
+        on_cluster.publish(weights_for(_ENV, seed=9), 1)
+        chunks = list(on_cluster.completed())
+        assert not list(faults.folder.iterdir()), "the episode never hung"
+        assert indices_of(chunks) == list(range(20))
+        own = {int(i): c.summary.policy_version for c in chunks for i in c.summary.indices}
+        hung = next(chunk for chunk in chunks if 7 in chunk.summary.indices)
+        assert own[7] == 0
+        assert_same_episodes(joined([hung]), expected([requests[int(i)] for i in hung.summary.indices]))
+
+        on_cluster.publish(weights_for(_ENV), 2)
+        silent = raylet_of(nodes[0])
+        frozen = [*silent.children(recursive=True), silent]
+        on_cluster.submit(requests)
+        for process in frozen:
+            process.suspend()
+        try:
+            assert_same_episodes(joined(on_cluster.completed()), whole)
+        finally:
+            for process in frozen:
+                process.resume()
+    for node in nodes:
+        cluster.remove_node(node, allow_graceful=False)
+
+
+def raylet_of(node: Any) -> psutil.Process:
+    (info,) = node.all_processes["raylet"]
+    return psutil.Process(info.process.pid)
