@@ -31,6 +31,7 @@ TableName = Literal["stock", "corrected"]
 ViewName = Literal["table", "winner", "memory", "raw"]
 ActionSetName = Literal["all", "compact"]
 Objective = Literal["return", "protocol"]
+PolicyKind = Literal["mlp", "gru"]
 
 ENVS_WITH_ORDERS = ("cage2", "cyborg")
 """Environments whose episodes can be asked to follow an order of repair."""
@@ -149,8 +150,13 @@ class CollectConfig(_Group):
 class PolicyConfig(_Group):
     """Networks."""
 
+    policy: PolicyKind = "mlp"
+    """mlp: acts on the latest observation. gru: remembers the episode, its own actions included, in a GRU below the
+    hidden layers; learns from whole episodes."""
     hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
     """Units of each hidden layer; actor and critic have their own network of this size, with ReLU."""
+    memory_size: PositiveInt = 64
+    """Units of the memory of --policy gru; actor and critic have their own."""
 
 
 class PpoConfig(_Group):
@@ -254,6 +260,11 @@ class TrainConfig(_Group):
         steps = self.ppo.episodes_per_update * self.env.episode_steps
         if self.ppo.minibatches > steps:
             raise ValueError(f"minibatches ({self.ppo.minibatches}) exceed the {steps} steps of an update")
+        if self.policy.policy == "gru" and self.ppo.minibatches > self.ppo.episodes_per_update:
+            raise ValueError(
+                f"minibatches ({self.ppo.minibatches}) exceed the {self.ppo.episodes_per_update} episodes of an "
+                "update: policy gru learns from whole episodes"
+            )
         if self.gate.until_compliance is not None and self.env.workflow is None:
             raise ValueError("until_compliance needs a workflow to comply with")
         if self.ppo.objective == "protocol" and self.env.episode_steps != PROTOCOL_STEPS[-1]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ray_rl.envs.api import BatchedEnv, EnvError, EnvSpec, OrderedEnv
 from ray_rl.envs.cage2.env import Cage2Env
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest, action_dtype, join_arrays, request_extras
+from ray_rl.policy.acting import ActingPolicy
 from ray_rl.policy.inference import MlpPolicy
 from ray_rl.rollout_cage2 import run_cage2_episodes
 from ray_rl.seeding import policy_uniforms
@@ -26,11 +27,11 @@ from ray_rl.workflow.reward import reward_alignment
 
 
 def run_episodes(
-    env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeRequest], policy_version: int
+    env: BatchedEnv, policy: ActingPolicy, requests: Sequence[EpisodeRequest], policy_version: int
 ) -> EpisodeBatch:
     """Run the requested episodes to their end.
 
-    The built-in simulator runs as one compiled kernel, every other environment step by step; the bits are the same.
+    The built-in simulator with an MLP runs as one compiled kernel, everything else step by step; the bits are the same.
 
     Args:
         env: The environment; at most `env.max_batch` episodes are stepped together.
@@ -45,15 +46,17 @@ def run_episodes(
         EpisodeError: When the environment raises, or returns a wrong shape or a number that is not finite.
     """
     started = time.perf_counter()
-    run = run_cage2_episodes if isinstance(env, Cage2Env) else step_episodes
-    batch = run(env, policy, requests, policy_version)  # type: ignore[arg-type]
+    if isinstance(env, Cage2Env) and isinstance(policy, MlpPolicy):
+        batch = run_cage2_episodes(env, policy, requests, policy_version)
+    else:
+        batch = step_episodes(env, policy, requests, policy_version)
     return replace(batch, rollout_s=time.perf_counter() - started)
 
 
 def step_episodes(
-    env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeRequest], policy_version: int
+    env: BatchedEnv, policy: ActingPolicy, requests: Sequence[EpisodeRequest], policy_version: int
 ) -> EpisodeBatch:
-    """Run episodes through `BatchedEnv.step`: what `run_episodes` does for every environment but the built-in one.
+    """Run episodes through `BatchedEnv.step`: what `run_episodes` does wherever no kernel does it all.
 
     Arguments, result and errors as there.
     """
@@ -104,7 +107,7 @@ class _Group(NamedTuple):
     policy_s: float
 
 
-def _run_group(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeRequest]) -> _Group:
+def _run_group(env: BatchedEnv, policy: ActingPolicy, requests: Sequence[EpisodeRequest]) -> _Group:
     """Step B episodes together; whatever goes wrong names the episode."""
     try:
         return _step_together(env, policy, requests)
@@ -115,7 +118,7 @@ def _run_group(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeReq
         raise EpisodeError(requests[0], cause, traceback.format_exc()) from error
 
 
-def _step_together(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[EpisodeRequest]) -> _Group:
+def _step_together(env: BatchedEnv, policy: ActingPolicy, requests: Sequence[EpisodeRequest]) -> _Group:
     """Step B episodes together until all are over; a slot whose episode is over waits for the others.
 
     Steps of environments that wait are waits and little else, so what needs no step is done before and after the loop.
@@ -136,6 +139,7 @@ def _step_together(env: BatchedEnv, policy: MlpPolicy, requests: Sequence[Episod
 
     policy_s = 0.0
     started = time.perf_counter()
+    policy.begin(n)
     observations[0] = _checked("observations", env.reset(requests), observations[0].shape, running)
     for step in range(n_steps):
         if spec.has_action_masks:

@@ -28,7 +28,8 @@ from ray_rl.config import EnvConfig
 from ray_rl.envs.api import EnvError, EnvSpec, StepResult
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeRequest
-from ray_rl.policy.inference import MlpPolicy, PolicyWeights
+from ray_rl.policy.acting import acting_policy
+from ray_rl.policy.inference import PolicyWeights
 from ray_rl.rollout import run_episodes
 from ray_rl.workflow.alignment import NO_FIX
 
@@ -70,7 +71,7 @@ class SynchronousCollector:
         while self._weights and self._waiting and (deadline is None or time.monotonic() < deadline):
             requests = self._waiting.pop(0)
             self._env.barrier_s = 0.0
-            batch = run_episodes(self._env, MlpPolicy(self._weights), requests, self._policy_version)
+            batch = run_episodes(self._env, acting_policy(self._weights), requests, self._policy_version)
             summary = summarise(batch, requests[0].purpose, psutil.Process().memory_info().rss)
             yield Chunk(replace(summary, n_together=len(requests), barrier_s=self._env.barrier_s), batch)
 

@@ -10,7 +10,8 @@ from ray_rl.collect.api import ChunkSummary, summarise
 from ray_rl.config import EnvConfig
 from ray_rl.envs.registry import env_of_this_process
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest
-from ray_rl.policy.inference import MlpPolicy, PolicyWeights
+from ray_rl.policy.acting import acting_policy
+from ray_rl.policy.inference import PolicyWeights
 from ray_rl.rollout import run_episodes
 
 
@@ -28,5 +29,5 @@ def run_chunk(
     Raises:
         EpisodeError: When an episode cannot be run.
     """
-    batch = run_episodes(env_of_this_process(env), MlpPolicy(weights), requests, policy_version)
+    batch = run_episodes(env_of_this_process(env), acting_policy(weights), requests, policy_version)
     return summarise(batch, requests[0].purpose, psutil.Process().memory_info().rss), batch

@@ -11,6 +11,7 @@ import tyro
 from ray_rl.commands.flags import parse, place
 from ray_rl.commands.screen import make_console
 from ray_rl.config import CollectConfig, CollectorName, UserError
+from ray_rl.evaluate.onnx_file import export_onnx, load_onnx
 from ray_rl.evaluate.policies import TrainedPolicy, load_policy, save_policy
 from ray_rl.evaluate.protocol import Scores, evaluate_checkpoint
 from ray_rl.evaluate.submission import check_exportable, export_agent
@@ -26,9 +27,9 @@ class ExportFlags:
     that ships with ray_rl."""
     out: Path
     """New or empty folder for what is written."""
-    format: Literal["cage2", "policy"] = "cage2"
+    format: Literal["cage2", "policy", "onnx"] = "cage2"
     """cage2: an agent for the organisers' scripts, with numpy alone. policy: the weights in half precision, for
-    ray-rl evaluate."""
+    ray-rl evaluate. onnx: the network alone, for other programs."""
     episodes: int = 1000
     """Episodes per cell for the score that is written beside it; 0: none."""
     seed: int = 0
@@ -48,6 +49,8 @@ def run(words: list[str]) -> int:
     policy = load_policy(source)
     if flags.format == "cage2":
         check_exportable(policy)
+    if flags.format == "onnx":
+        load_onnx()
     score = score_in_words(_score(source, flags)) if flags.episodes else "Its score was not measured."
     try:
         _write(policy, flags, score)
@@ -60,6 +63,8 @@ def run(words: list[str]) -> int:
 def _write(policy: TrainedPolicy, flags: ExportFlags, score: str) -> None:
     if flags.format == "cage2":
         export_agent(policy, flags.out, score)
+    elif flags.format == "onnx":
+        export_onnx(policy, flags.out, score)
     else:
         save_policy(policy, flags.out, " ".join(part for part in (policy.made_by, score) if part))
 

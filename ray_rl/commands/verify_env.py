@@ -23,7 +23,8 @@ from ray_rl.envs.cyborg.game import Game
 from ray_rl.envs.cyborg.returns import MARGIN, Equivalence, compare_returns, simulated_returns
 from ray_rl.envs.cyborg.rule_set import identify
 from ray_rl.envs.cyborg.side_by_side import PairReport, play_side_by_side
-from ray_rl.policy.inference import MlpPolicy, PolicyWeights
+from ray_rl.policy.acting import acting_policy
+from ray_rl.policy.inference import PolicyWeights
 from ray_rl.seeding import Purpose, episode_seeds
 
 _SIMULATED_PER_LIVE = 4
@@ -159,8 +160,8 @@ def _trained(path: Path) -> MakeBlue:
     env = checkpoint.config.env
     if env.env not in ("cage2", "cyborg"):
         raise UserError(f"--checkpoint {path} was trained in {env.env!r}, not in CAGE-2")
-    policy = MlpPolicy(PolicyWeights.from_network(checkpoint.arrays))
-    return lambda seed: Network(policy, seed, env.table, env.view, env.actions)
+    weights = PolicyWeights.from_network(checkpoint.arrays)
+    return lambda seed: Network(acting_policy(weights), seed, env.table, env.view, env.actions)
 
 
 def _show_live(console: Console, live: _Live) -> None:

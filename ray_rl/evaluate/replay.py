@@ -15,7 +15,7 @@ from ray_rl.envs.cage2.env import Cage2Env
 from ray_rl.envs.cyborg_env import CyborgEnv
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeRequest
-from ray_rl.policy.inference import MlpPolicy
+from ray_rl.policy.acting import ActingPolicy
 from ray_rl.seeding import policy_uniforms
 
 FREE, USER_HELD, PRIVILEGED_HELD = range(3)
@@ -45,7 +45,7 @@ class Replays:
         return self.rewards.sum(axis=1, dtype=np.float64)
 
 
-def replay(config: EnvConfig, policy: MlpPolicy, requests: Sequence[EpisodeRequest]) -> Replays:
+def replay(config: EnvConfig, policy: ActingPolicy, requests: Sequence[EpisodeRequest]) -> Replays:
     """Play episodes of one length in this process; they are the same as anywhere else.
 
     Args:
@@ -65,7 +65,7 @@ def replay(config: EnvConfig, policy: MlpPolicy, requests: Sequence[EpisodeReque
 
 
 def _play_together(
-    env: Cage2Env | CyborgEnv, action_set: int, policy: MlpPolicy, requests: Sequence[EpisodeRequest]
+    env: Cage2Env | CyborgEnv, action_set: int, policy: ActingPolicy, requests: Sequence[EpisodeRequest]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint8]]:
     n, n_steps = len(requests), requests[0].max_steps
     seeds = np.array([r.seed for r in requests], dtype=np.uint64)
@@ -75,6 +75,7 @@ def _play_together(
     rewards = np.empty((n, n_steps), dtype=np.float32)
     attacked = np.empty((n, n_steps, N_HOSTS), dtype=np.bool_)
     held = np.empty((n, n_steps, N_HOSTS), dtype=np.uint8)
+    policy.begin(n)
     observations = env.reset(requests)
     for step in range(n_steps):
         chosen, _ = policy.act(observations, env.action_masks(), policy_uniforms(seeds, step), greedy)

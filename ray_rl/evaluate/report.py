@@ -24,7 +24,7 @@ from ray_rl.evaluate.leaderboard import PUBLISHED, TABLE_RULES, WINNER_AGAIN, is
 from ray_rl.evaluate.policies import load_policy
 from ray_rl.evaluate.protocol import Scores, evaluation_env
 from ray_rl.evaluate.replay import PRIVILEGED_HELD, USER_HELD, Replays, replay
-from ray_rl.policy.inference import MlpPolicy
+from ray_rl.policy.acting import acting_policy
 from ray_rl.seeding import Purpose
 from ray_rl.storage import Location
 
@@ -52,7 +52,7 @@ def write_report(
     """
     policy = load_policy(policy_path)
     config = evaluation_env(policy, scores.rules, scores.environment.startswith("cyborg "), cyborg_path)
-    acting = MlpPolicy(policy.weights)
+    acting = acting_policy(policy.weights)
     played = {}
     for number, agent in enumerate(dict.fromkeys(cell.red_agent for cell in scores.cells)):
         requests = episode_requests(

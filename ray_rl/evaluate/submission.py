@@ -36,6 +36,10 @@ def check_exportable(policy: TrainedPolicy) -> None:
         raise UserError(
             f"{policy.source} was trained with --table {env.table}: the organisers' wrapper shows the stock table"
         )
+    if policy.weights.kind != "mlp":
+        raise UserError(
+            f"{policy.source} remembers in a GRU: --format cage2 holds MLPs only; --format onnx and policy hold both"
+        )
     sizes = (VIEW_SIZES[VIEWS.index(env.view)], ACTION_SET_SIZES[ACTION_SETS.index(env.actions)])
     if sizes != (policy.weights.sizes[0], policy.weights.sizes[-1]):
         raise UserError(

@@ -22,10 +22,10 @@ from ray_rl.policy.network_inputs import NetworkInputs, NumberInputs
 MASKED_LOGIT = -1e9
 """Added to the logits of actions that are not allowed: finite, and their probability is exactly 0."""
 
-_HIDDEN_GAIN = math.sqrt(2.0)
-_ACTOR_OUTPUT_GAIN = 0.01
+HIDDEN_GAIN = math.sqrt(2.0)
+ACTOR_OUTPUT_GAIN = 0.01
 """Small, so that the first policy is nearly uniform (Andrychowicz et al. 2021, section 3.2)."""
-_CRITIC_OUTPUT_GAIN = 1.0
+CRITIC_OUTPUT_GAIN = 1.0
 
 
 class Mlp:
@@ -56,7 +56,7 @@ class Mlp:
     def initialise(self, generator: torch.Generator, output_gain: float) -> None:
         """Draw orthogonal matrices, scaled by √2 and in the last layer by `output_gain`; biases become 0."""
         for number, (matrix, bias) in enumerate(self.layers):
-            gain = output_gain if number == len(self.layers) - 1 else _HIDDEN_GAIN
+            gain = output_gain if number == len(self.layers) - 1 else HIDDEN_GAIN
             drawn = torch.empty_like(matrix)
             torch.nn.init.orthogonal_(drawn, gain, generator)
             matrix.copy_(drawn)
@@ -140,8 +140,8 @@ class ActorCritic:
         self.actor = Mlp((observation_size, *hidden_sizes, n_actions), dtype)
         self.critic = Mlp((observation_size, *hidden_sizes, 1), dtype)
         generator = torch.Generator().manual_seed(seed)
-        self.actor.initialise(generator, _ACTOR_OUTPUT_GAIN)
-        self.critic.initialise(generator, _CRITIC_OUTPUT_GAIN)
+        self.actor.initialise(generator, ACTOR_OUTPUT_GAIN)
+        self.critic.initialise(generator, CRITIC_OUTPUT_GAIN)
 
     def actor_weights(self) -> PolicyWeights:
         """The policy for acting without torch; a copy."""

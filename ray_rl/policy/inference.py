@@ -9,20 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ray_rl.config import PolicyKind
+
+MEMORY_ARRAYS = ("input_weight", "input_bias", "memory_weight", "memory_bias")
+"""The parts of a GRU, in the order in which they lie in `PolicyWeights.values`."""
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyWeights:
-    """Weights of an MLP with ReLU between its layers, as one flat array.
+    """Weights of a policy as one flat array: an MLP with ReLU between its layers, or a GRU under such an MLP.
 
     Attributes:
-        sizes: [L+1] int64: observation size, units of each hidden layer, number of actions.
-        values: [P] float32: for each layer its matrix [in, out] row by row, then its bias [out].
+        sizes: [L+1] int64: observation size, units of each hidden layer, number of actions. The first hidden layer of
+            a GRU policy is its memory.
+        values: [P] float32: for each layer its matrix [in, out] row by row, then its bias [out]. The memory of a GRU
+            policy has two such pairs, as `ray_rl.policy.gru_inference` describes.
     """
 
     sizes: NDArray[np.int64]
@@ -40,12 +48,26 @@ class PolicyWeights:
         """Take the actor out of a learner's arrays.
 
         Args:
-            arrays: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], … among others.
+            arrays: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], … among others; with a GRU
+                also ``network.actor.memory.input_weight`` and the like.
         """
-        names = sorted({int(name.split(".")[2]) for name in arrays if name.startswith("network.actor.")})
-        return cls.from_layers(
-            [(arrays[f"network.actor.{n}.weight"], arrays[f"network.actor.{n}.bias"]) for n in names]
+        parts = {name.split(".")[2] for name in arrays if name.startswith("network.actor.")}
+        numbers = sorted(int(part) for part in parts if part.isdigit())
+        layers = cls.from_layers(
+            [(arrays[f"network.actor.{n}.weight"], arrays[f"network.actor.{n}.bias"]) for n in numbers]
         )
+        if "memory" not in parts:
+            return layers
+        memory = [arrays[f"network.actor.memory.{name}"] for name in MEMORY_ARRAYS]
+        observation_size = len(memory[0]) - int(layers.sizes[-1])
+        flat = [part.astype(np.float32).ravel() for part in memory]
+        return cls(np.concatenate(([observation_size], layers.sizes)), np.concatenate((*flat, layers.values)))
+
+    @property
+    def kind(self) -> PolicyKind:
+        """``mlp`` or ``gru``: a GRU has more weights than an MLP of the same sizes."""
+        sizes = self.sizes.tolist()
+        return "mlp" if len(self.values) == sum((a + 1) * b for a, b in pairwise(sizes)) else "gru"
 
     @property
     def n_bytes(self) -> int:
@@ -63,6 +85,9 @@ class MlpPolicy:
     def __init__(self, weights: PolicyWeights) -> None:
         self.weights = weights
         self._scratch = make_scratch(weights.sizes)
+
+    def begin(self, n_episodes: int) -> None:
+        """Nothing to forget: an MLP remembers nothing."""
 
     def act(
         self,

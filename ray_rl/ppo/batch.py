@@ -92,6 +92,11 @@ class PpoBatch:
         """M."""
         return len(self.rows)
 
+    @property
+    def n_distinct(self) -> int:
+        """Distinct rows among the steps."""
+        return len(np.unique(self.rows))
+
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:

@@ -74,7 +74,7 @@ class Shuffle:
         return list(minibatches(batch, config.minibatches, self.run_seed, self.version, epoch))
 
 
-def evaluate_log_probs(actor: Mlp, batch: PpoBatch, slices: list[Minibatch]) -> Tensor:
+def evaluate_log_probs(actor: Mlp, batch: PpoBatch, shuffle: Shuffle, config: PpoConfig) -> Tensor:
     """Evaluate log π(a|s) of every step, in the same slices as the first epoch will take.
 
     A product of matrices may round differently with another number of rows; over the same slices it gives the same
@@ -83,22 +83,24 @@ def evaluate_log_probs(actor: Mlp, batch: PpoBatch, slices: list[Minibatch]) -> 
     Args:
         actor: The policy.
         batch: M steps.
-        slices: Minibatches of the first epoch.
+        shuffle: Decides the minibatches.
+        config: Of the learner.
 
     Returns:
         [M].
     """
     log_probs = torch.empty(batch.n_steps, dtype=actor.parameters.dtype)
-    for part in slices:
+    for part in shuffle.minibatches(batch, config, 0):
         all_log_probs, _ = _distributions(actor, batch, part)
         log_probs[part.steps] = all_log_probs.view(-1)[_flat_positions(batch, part, all_log_probs.shape[1])]
     return log_probs
 
 
-def evaluate_values(critic: Mlp, batch: PpoBatch) -> Tensor:
-    """Outputs of the critic for every row of a batch: [R]."""
+def evaluate_values(critic: Mlp, batch: PpoBatch) -> tuple[Tensor, Tensor]:
+    """Outputs of the critic for every step [M] and every final observation [N]."""
     parts = torch.split(torch.arange(len(batch.inputs)), _ROWS_AT_ONCE)
-    return torch.cat([critic.forward(batch.inputs.select(rows))[:, 0].clone() for rows in parts])
+    outputs = torch.cat([critic.forward(batch.inputs.select(rows))[:, 0].clone() for rows in parts])
+    return outputs[torch.from_numpy(batch.rows)], outputs[torch.from_numpy(batch.final_rows)]
 
 
 def train_actor(

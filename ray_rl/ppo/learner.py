@@ -22,21 +22,16 @@ from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order, protocol_weights
 from ray_rl.policy.actor_critic import ActorCritic
 from ray_rl.policy.inference import PolicyWeights
+from ray_rl.policy.recurrent import RecurrentActorCritic
+from ray_rl.ppo import epochs, sequence_epochs
 from ray_rl.ppo.adam import Adam
 from ray_rl.ppo.api import DivergedError, LearnerState, PolicyMismatchError, UpdateStats
 from ray_rl.ppo.batch import Part, PpoBatch, ppo_batch, split
-from ray_rl.ppo.epochs import (
-    ActorReport,
-    CriticReport,
-    Shuffle,
-    evaluate_log_probs,
-    evaluate_values,
-    train_actor,
-    train_critic,
-)
+from ray_rl.ppo.epochs import ActorReport, CriticReport, Shuffle
 from ray_rl.ppo.gae import generalised_advantages
 from ray_rl.ppo.loss import explained_variance
 from ray_rl.ppo.return_scale import ReturnScale, rescale_critic
+from ray_rl.ppo.sequences import Sequences, sequences
 from ray_rl.ppo.team import ALONE, Team
 from ray_rl.seeding import Purpose, derive_seed
 
@@ -81,16 +76,20 @@ class Learner:
         self._threads = ThreadPoolExecutor(
             min(ppo.learner_threads, 2), "learner", _prepare_thread, (max(ppo.learner_threads // 2, 1),)
         )
-        self._networks = self._threads.submit(
-            ActorCritic,
-            spec.observation_size,
-            spec.n_actions,
-            policy.hidden_sizes,
-            derive_seed(run_seed, Purpose.WEIGHTS),
-            dtype,
-        ).result()
+        self._remembers = policy.policy == "gru"
+        if self._remembers and team is not ALONE:
+            raise ValueError("learners that share a batch cut it by steps; policy gru learns from whole episodes")
+        self._passes = sequence_epochs if self._remembers else epochs
+        self._networks = self._threads.submit(self._make_networks, policy).result()
         self._actor_optimiser = Adam.fresh(self._networks.actor.parameters)
         self._critic_optimiser = Adam.fresh(self._networks.critic.parameters)
+
+    def _make_networks(self, policy: PolicyConfig) -> ActorCritic | RecurrentActorCritic:
+        seed = derive_seed(self._run_seed, Purpose.WEIGHTS)
+        sizes = (self._spec.observation_size, self._spec.n_actions)
+        if self._remembers:
+            return RecurrentActorCritic(*sizes, policy.memory_size, policy.hidden_sizes, seed)
+        return ActorCritic(*sizes, policy.hidden_sizes, seed, self._dtype)
 
     @property
     def version(self) -> int:
@@ -153,7 +152,7 @@ class Learner:
             actor, log_prob_difference = actor_training.result()
         finally:
             critic, explained = critic_training.result()
-        n_distinct = int(self._team.actor.add_up(torch.tensor(len(np.unique(batch.rows)))))
+        n_distinct = int(self._team.actor.add_up(torch.tensor(batch.n_distinct)))
         self._check_finite()
         staleness = self._version - part.policy_versions
         self._version += 1
@@ -183,17 +182,21 @@ class Learner:
             optimise_s=time.perf_counter() - estimated,
         )
 
-    def _unpack(self, part: Part) -> PpoBatch:
-        batch = ppo_batch(part.episodes, self._spec, part.place, self._dtype)
+    def _unpack(self, part: Part) -> PpoBatch | Sequences:
+        batch: PpoBatch | Sequences
+        if self._remembers:
+            batch = sequences(part.episodes, self._spec, part.place)
+        else:
+            batch = ppo_batch(part.episodes, self._spec, part.place, self._dtype)
         newest = int(part.policy_versions.max())
         if newest > self._version:
             raise ValueError(f"an episode claims policy version {newest}, the learner is at {self._version}")
         return batch
 
-    def _advantages(self, batch: PpoBatch) -> tuple[Tensor, Tensor, Tensor]:
+    def _advantages(self, batch: PpoBatch | Sequences) -> tuple[Tensor, Tensor, Tensor]:
         """Values, advantages (normalised if configured) and returns: [M] each."""
-        row_values = self._scale.values(evaluate_values(self._networks.critic, batch)).numpy()  # [R]
-        values = row_values[batch.rows]  # [M]
+        outputs = self._passes.evaluate_values(self._networks.critic, batch)
+        values, final_values = (self._scale.values(part).numpy() for part in outputs)  # [M], [N]
         rewards, terminated = batch.rewards, batch.terminated
         if self._config.objective == "protocol":  # nothing counts after the last step
             rewards, terminated = rewards * protocol_weights(batch.lengths), np.ones_like(terminated)
@@ -202,7 +205,7 @@ class Learner:
         raw, returns = generalised_advantages(
             rewards,
             values,
-            row_values[batch.final_rows],  # [N]
+            final_values,
             batch.lengths,
             terminated,
             self._config.discount,
@@ -215,11 +218,11 @@ class Learner:
         return torch.from_numpy(values), advantages, torch.from_numpy(returns)
 
     def _train_actor(
-        self, batch: PpoBatch, advantages: Tensor, learning_rate: float, entropy_coefficient: float
+        self, batch: PpoBatch | Sequences, advantages: Tensor, learning_rate: float, entropy_coefficient: float
     ) -> tuple[ActorReport, float]:
         shuffle = Shuffle(self._run_seed, self._version)
         old_log_probs, difference = self._old_log_probs(batch, shuffle)
-        report = train_actor(
+        report = self._passes.train_actor(
             self._networks.actor,
             self._actor_optimiser,
             batch,
@@ -233,7 +236,7 @@ class Learner:
         )
         return report, difference
 
-    def _old_log_probs(self, batch: PpoBatch, shuffle: Shuffle) -> tuple[Tensor, float]:
+    def _old_log_probs(self, batch: PpoBatch | Sequences, shuffle: Shuffle) -> tuple[Tensor, float]:
         """What ratios are taken against [M], and the largest difference from what was recorded.
 
         A step of the current policy gets the learner's own evaluation: acting rounds otherwise than learning, and that
@@ -242,7 +245,7 @@ class Learner:
         fresh = torch.from_numpy(np.repeat(batch.policy_versions == self._version, batch.lengths))
         log_probs, differences = batch.behaviour_log_probs, torch.zeros(1, dtype=self._dtype)
         if bool(fresh.any()):
-            own = evaluate_log_probs(self._networks.actor, batch, shuffle.minibatches(batch, self._config, 0))
+            own = self._passes.evaluate_log_probs(self._networks.actor, batch, shuffle, self._config)
             differences = (own - log_probs).abs()[fresh]
             log_probs = torch.where(fresh, own, log_probs)
         wrong = ~(differences <= LOG_PROB_TOLERANCE)  # NaN is wrong too
@@ -253,7 +256,7 @@ class Learner:
         return log_probs, largest
 
     def _train_critic(
-        self, batch: PpoBatch, values: Tensor, returns: Tensor, learning_rate: float
+        self, batch: PpoBatch | Sequences, values: Tensor, returns: Tensor, learning_rate: float
     ) -> tuple[CriticReport, float]:
         """Fit the critic; returns its report and the variance of returns that it explained before."""
         critic, channel = self._networks.critic, self._team.critic
@@ -263,7 +266,7 @@ class Learner:
             scale = self._scale.with_batch(mean, variance)
             rescale_critic(critic, self._scale, scale)
             self._scale = scale
-        report = train_critic(
+        report = self._passes.train_critic(
             critic,
             self._critic_optimiser,
             batch,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ray_rl.policy.actor_critic import Mlp
+from ray_rl.policy.recurrent import RecurrentNetwork
 
 _LEAST_WEIGHT = 0.2
 """Weight of a new batch once many were seen: the statistics follow the last five updates or so, so that
@@ -58,7 +59,7 @@ class ReturnScale:
         return (values - self.mean) / self.deviation
 
 
-def rescale_critic(critic: Mlp, before: ReturnScale, after: ReturnScale) -> None:
+def rescale_critic(critic: Mlp | RecurrentNetwork, before: ReturnScale, after: ReturnScale) -> None:
     """Change the last layer so that a changed scale leaves every value as it was.
 
     Source: van Hasselt et al. 2016, "Learning values across many orders of magnitude", proposition 1.

@@ -14,6 +14,7 @@ from ray_rl.config import CollectorName, EnvConfig
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest, concatenate_in_order, episode_requests
 from ray_rl.policy.inference import PolicyWeights
+from ray_rl.policy.recurrent import RecurrentActorCritic
 from ray_rl.seeding import Purpose
 
 ALL_COLLECTORS: tuple[str, ...] = get_args(CollectorName)
@@ -31,6 +32,16 @@ def weights_for(env: EnvConfig, seed: int = 0) -> PolicyWeights:
             for pair in itertools.pairwise(sizes)
         ]
     )
+
+
+def remembering_weights_for(env: EnvConfig) -> PolicyWeights:
+    """A GRU whose every weight is drawn anew."""
+    made = make_env(env)
+    spec = made.spec
+    made.close()
+    weights = RecurrentActorCritic(spec.observation_size, spec.n_actions, 6, (8,), 0).actor_weights()
+    rng = np.random.default_rng(0)
+    return PolicyWeights(weights.sizes, rng.normal(0, 0.5, len(weights.values)).astype(np.float32))
 
 
 def requests_for(count: int, first: int = 0, purpose: Purpose = Purpose.TRAIN) -> list[EpisodeRequest]:

@@ -16,6 +16,7 @@ from collectors import (
     batch_of,
     indices_of,
     joined,
+    remembering_weights_for,
     requests_for,
     weights_for,
 )
@@ -90,6 +91,23 @@ def expected(requests: list[EpisodeRequest], env: EnvConfig = FAULTY, seed: int 
         collector.submit(requests)
         (chunk,) = collector.completed()
         return batch_of(chunk)
+
+
+@pytest.mark.parametrize("name", ALL_COLLECTORS)
+def test_a_policy_that_remembers_gives_the_same_episodes(name: str) -> None:
+    env, requests = EnvConfig(env="cage2"), requests_for(10)
+    weights = remembering_weights_for(env)
+
+    def collected(collector: Collector) -> EpisodeBatch:
+        collector.publish(weights, 0)
+        collector.submit(requests)
+        return joined(collector.completed())
+
+    with (
+        made(name, env, episodes_per_chunk=3) as several,
+        made("sequential", env, episodes_per_chunk=len(requests)) as whole,
+    ):
+        assert_same_episodes(collected(several), collected(whole))
 
 
 @pytest.mark.parametrize("name", ALL_COLLECTORS)

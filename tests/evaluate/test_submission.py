@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +24,7 @@ from ray_rl.evaluate.policies import TrainedPolicy
 from ray_rl.evaluate.submission import export_agent
 from ray_rl.policy.inference import MlpPolicy
 from ray_rl.policy.random_weights import random_weights
+from ray_rl.policy.recurrent import RecurrentActorCritic
 from ray_rl.seeding import Purpose
 
 
@@ -108,6 +110,13 @@ def test_an_agent_of_raw_events_says_so_and_brings_its_wrapper(tmp_path: Path) -
     assert (tmp_path / "wrapper.py").read_bytes() == Path(cage2_wrapper.__file__).read_bytes()
     with pytest.raises(ValueError, match="53 numbers of wrapper"):
         Agent(tmp_path).get_action([0] * 52)
+
+
+def test_a_policy_that_remembers_is_refused(tmp_path: Path) -> None:
+    policy = made_policy(view="table")
+    gru = RecurrentActorCritic(52, policy.spec.n_actions, 4, (8,), 0).actor_weights()
+    with pytest.raises(UserError, match="remembers in a GRU: --format cage2 holds MLPs only"):
+        export_agent(replace(policy, weights=gru), tmp_path / "out", "")
 
 
 def test_the_exported_file_is_the_tested_one(tmp_path: Path) -> None:

@@ -162,6 +162,10 @@ class Probing:
 class ActsOnBits(Protocol):
     """A network that picks actions, as `ray_rl.policy.inference.MlpPolicy` does."""
 
+    def begin(self, n_episodes: int) -> None:
+        """That many episodes start."""
+        ...
+
     def act(
         self,
         observations: NDArray[Any],
@@ -177,7 +181,7 @@ class Network:
     """A trained policy, which samples its actions as in training.
 
     Args:
-        policy: The network.
+        policy: The network, of this episode alone.
         seed: The episode's seed.
         table: Name of the table it reads.
         view: Name of its view.
@@ -186,6 +190,7 @@ class Network:
 
     def __init__(self, policy: ActsOnBits, seed: int, table: str, view: str, actions: str) -> None:
         self._policy = policy
+        policy.begin(1)
         self._seeds = np.array([seed], dtype=np.uint64)
         self._table, self._view, self._actions = TABLES.index(table), VIEWS.index(view), ACTION_SETS.index(actions)
         self._notebook = np.empty(NOTEBOOK_SIZE, dtype=np.int64)

@@ -1,0 +1,143 @@
+"""The passes over a batch for networks that remember: as `ray_rl.ppo.epochs`, with minibatches of whole episodes.
+
+Autograd writes the gradients here. They flow back through a whole episode, never beyond its first step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ray_rl.config import PpoConfig
+from ray_rl.policy.actor_critic import entropies
+from ray_rl.policy.recurrent import RecurrentNetwork
+from ray_rl.ppo.adam import Adam, scale_down
+from ray_rl.ppo.epochs import ActorReport, CriticReport, Shuffle
+from ray_rl.ppo.loss import approximate_kl, clip_fraction, clipped_surrogate, squared_value_loss
+from ray_rl.ppo.sequences import Sequences, episode_minibatches
+from ray_rl.ppo.team import Channel
+
+_EPISODES_AT_ONCE = 64
+"""Episodes of a pass that is not cut into minibatches; bounds its memory."""
+
+
+def evaluate_values(critic: RecurrentNetwork, batch: Sequences) -> tuple[Tensor, Tensor]:
+    """Outputs of the critic for every step [M] and every final observation [N]."""
+    with torch.no_grad():
+        parts = torch.split(torch.arange(batch.inputs.shape[1]), _EPISODES_AT_ONCE)
+        outputs = torch.cat([critic.forward(_inputs(batch, columns)) for columns in parts], 1).view(-1)
+    return outputs[batch.steps], outputs[batch.finals]
+
+
+def evaluate_log_probs(actor: RecurrentNetwork, batch: Sequences, shuffle: Shuffle, config: PpoConfig) -> Tensor:
+    """Evaluate log π(a|s) of every step [M], in the slices and by the arithmetic of the first epoch."""
+    log_probs = torch.empty(batch.actions.shape)
+    for columns in _minibatches(batch, shuffle, config, 0):
+        log_probs[:, columns] = _distributions(actor, batch, columns)[0].detach()
+    return log_probs.view(-1)[batch.steps]
+
+
+def train_actor(
+    actor: RecurrentNetwork,
+    optimiser: Adam,
+    batch: Sequences,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    shuffle: Shuffle,
+    config: PpoConfig,
+    learning_rate: float,
+    entropy_coefficient: float,
+    channel: Channel,
+) -> ActorReport:
+    """Improve the policy; arguments as `ray_rl.ppo.epochs.train_actor`, `channel` being that of a lone learner."""
+    happened, old, weights = _happened(batch), batch.padded(old_log_probs), batch.padded(advantages)
+    history: list[list[float]] = []
+    epochs = 0
+    for epoch in range(config.epochs):
+        for columns in _minibatches(batch, shuffle, config, epoch):
+            chosen, all_entropies = _distributions(actor, batch, columns)  # [T, n] each
+            here = happened[:, columns]
+            log_ratios = (chosen - old[:, columns])[here]
+            loss, _ = clipped_surrogate(log_ratios, weights[:, columns][here], config.clip_range)
+            entropy = all_entropies[here].mean()
+            actor.gradients.zero_()
+            (loss - entropy_coefficient * entropy).backward()  # type: ignore[no-untyped-call]
+            log_ratios = log_ratios.detach()
+            history.append(
+                [
+                    float(loss.detach()),
+                    float(entropy.detach()),
+                    float(approximate_kl(log_ratios)),
+                    float(clip_fraction(log_ratios, config.clip_range)),
+                    float(log_ratios.expm1().abs().max()),
+                    float(scale_down(actor.gradients, config.max_gradient_norm)),
+                ]
+            )
+            optimiser.step(actor.parameters, actor.gradients, learning_rate)
+        epochs += 1
+        last = torch.tensor(history[-config.minibatches :], dtype=torch.float64).mean(0)
+        if config.target_kl is not None and float(last[2]) > config.target_kl:
+            break
+    means = torch.tensor(history, dtype=torch.float64).mean(0).tolist()
+    return ActorReport(
+        policy_loss=means[0],
+        entropy=means[1],
+        approx_kl=float(last[2]),
+        clip_fraction=float(last[3]),
+        gradient_norm=means[5],
+        epochs=epochs,
+        first_ratio_deviation=history[0][4],
+    )
+
+
+def train_critic(
+    critic: RecurrentNetwork,
+    optimiser: Adam,
+    batch: Sequences,
+    old_outputs: Tensor,
+    targets: Tensor,
+    shuffle: Shuffle,
+    config: PpoConfig,
+    learning_rate: float,
+    channel: Channel,
+) -> CriticReport:
+    """Fit the critic to the returns; arguments as `ray_rl.ppo.epochs.train_critic`."""
+    happened, old, wanted = _happened(batch), batch.padded(old_outputs), batch.padded(targets)
+    history = []
+    for epoch in range(config.epochs):
+        for columns in _minibatches(batch, shuffle, config, epoch):
+            outputs = critic.forward(_inputs(batch, columns)[:-1])[:, :, 0]
+            here = happened[:, columns]
+            loss, _ = squared_value_loss(
+                outputs[here], old[:, columns][here], wanted[:, columns][here], config.value_clip_range
+            )
+            critic.gradients.zero_()
+            (config.value_coefficient * loss).backward()  # type: ignore[no-untyped-call]
+            history.append([float(loss.detach()), float(scale_down(critic.gradients, config.max_gradient_norm))])
+            optimiser.step(critic.parameters, critic.gradients, learning_rate)
+    return CriticReport(*torch.tensor(history, dtype=torch.float64).mean(0).tolist())
+
+
+def _minibatches(batch: Sequences, shuffle: Shuffle, config: PpoConfig, epoch: int) -> list[Tensor]:
+    return list(episode_minibatches(len(batch.lengths), config.minibatches, shuffle.run_seed, shuffle.version, epoch))
+
+
+def _inputs(batch: Sequences, columns: Tensor) -> Tensor:
+    """Inputs of some episodes, their final observations last: [T + 1, n, D + A] float32."""
+    return batch.inputs[:, columns].float()
+
+
+def _happened(batch: Sequences) -> Tensor:
+    """Where there is a step: [T, N] bool."""
+    return batch.padded(torch.ones(len(batch.steps), dtype=torch.bool))
+
+
+def _distributions(actor: RecurrentNetwork, batch: Sequences, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of each action taken, and entropy of the policy there: [T, n] each; autograd follows."""
+    logits = actor.forward(_inputs(batch, columns)[:-1])
+    if batch.mask_bias is not None:
+        logits = logits + batch.mask_bias[:, columns]
+    log_probs = torch.log_softmax(logits, 2)
+    flat = log_probs.flatten(0, 1)
+    chosen = log_probs.gather(2, batch.actions[:, columns, None])[:, :, 0]
+    return chosen, entropies(flat, flat.exp()).view(chosen.shape)
