@@ -5,6 +5,7 @@ Each command imports what it needs when it is called, so that help is instant.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -34,7 +35,16 @@ def main(words: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    words = sys.argv[1:] if words is None else words
+    try:
+        code = _obey(sys.argv[1:] if words is None else words)
+        sys.stdout.flush()  # here, so that a reader who has gone is met here and not by the interpreter's end
+    except BrokenPipeError:  # as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _obey(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if words else 2

@@ -330,8 +330,10 @@ def field_homes() -> dict[str, str]:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest known one, or all of them."""
+    """The end of a message about an unknown word: the nearest known one, or all of them; empty when there are none."""
     choices = sorted(known)
+    if not choices:
+        return ""
     near = difflib.get_close_matches(word.lower(), [c.lower() for c in choices], n=1, cutoff=0.5)
     if near:
         return f"; did you mean {next(c for c in choices if c.lower() == near[0])!r}?"
@@ -339,17 +341,18 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def describe(error: ValidationError) -> str:
-    """One line per problem that pydantic found, naming the field and the value."""
-    problems = []
+    """The first problem that pydantic found with each field, naming the field and the value."""
+    problems: dict[str, str] = {}
     for problem in error.errors():
-        where = str(problem["loc"][-1]) if problem["loc"] else ""
-        is_group = len(problem["loc"]) == 1 and where in field_groups()
+        names = [str(name) for name in problem["loc"] if isinstance(name, str)]  # numbers are places in a tuple
+        where = names[-1] if names else ""
+        is_group = len(names) == 1 and where in field_groups()
         text = problem["msg"].removeprefix("Value error, ")
         given = (
             f" (given: {problem['input']!r})" if where and not isinstance(problem["input"], dict | BaseModel) else ""
         )
-        problems.append(f"{where}: {text}{given}" if where and not is_group else text)
-    return "; ".join(problems)
+        problems.setdefault(where, f"{where}: {text}{given}" if where and not is_group else text)
+    return "; ".join(problems.values())
 
 
 def field_groups() -> tuple[str, ...]:
@@ -368,8 +371,10 @@ def load_yaml(path: Location) -> TrainConfig:
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
     if values is not None and not isinstance(values, dict):
         raise UserError(f"{path}: expected 'key: value' lines, found {type(values).__name__}")
     return TrainConfig.from_mapping(values or {}, str(path))

@@ -10,7 +10,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,15 +57,27 @@ def connection(
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _silence()
-    if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        _start_local(n_workers)
-    else:
-        _join(address, py_modules, env_vars or {})
+    with _own_sigterm():
+        if address is None:
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+            _start_local(n_workers)
+        else:
+            _join(address, py_modules, env_vars or {})
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Give SIGTERM back to whoever had it: `ray.init` takes it, and would abort the process unheard by Python."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _silence() -> None:

@@ -60,7 +60,11 @@ def test_help_of_train_groups_flags_and_gives_defaults_and_units(capsys: pytest.
         (["train", "--n-wokers", "3"], "unknown flag --n-wokers; did you mean '--n-workers'"),
         (["train", "surplus"], "unknown word surplus"),
         (["train", "--n-workers", "0"], "n_workers: Input should be greater than or equal to 1"),
-        (["train", "--n-workers", "two"], "--n-workers"),
+        (["train", "--n-workers", "two"], "--n-workers takes {None}|INT, not 'two'"),
+        (
+            ["train", "--hidden-sizes", "0"],
+            "error: hidden_sizes: Input should be greater than or equal to 1 (given: 0) (",
+        ),
         (["train", "--collector", "executer"], "'executor'"),
         (["train", "--red-agent", "Bline"], "did you mean 'B_lineAgent'"),
         (["train", "--env", "cage3"], "unknown environment 'cage3'; did you mean 'cage2'"),
@@ -96,6 +100,12 @@ def test_bad_input_is_one_line_and_code_2(
     monkeypatch.chdir(tmp_path)
     assert says in complaint_of(capsys, words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_gone_is_no_reason_for_a_traceback() -> None:
+    command = ["bash", "-c", 'set -o pipefail; "$@" | true', "piped", sys.executable, "-m", "ray_rl", "--help"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 def test_flags_override_the_file_and_both_land_in_the_run(tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ def test_what_cannot_work_is_refused_with_the_field_and_the_remedy(values: dict[
         TrainConfig.from_mapping(values, "here")
 
 
-@pytest.mark.parametrize(("text", "says"), [("- 1\n- 2\n", "key: value"), ("a: [", "cannot read"), ("\x00", "cannot")])
+@pytest.mark.parametrize(
+    ("text", "says"), [("- 1\n- 2\n", "key: value"), ("a: [", "is no YAML"), ("\x00", "is no YAML")]
+)
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text, encoding="utf-8")

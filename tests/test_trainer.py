@@ -144,18 +144,20 @@ def test_chunks_lost_between_collecting_and_learning_are_collected_again_to_the_
     ]
 
 
-def test_sigterm_saves_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("collector", ["sequential", "ray-tasks"])
+def test_sigterm_saves_and_says_how_to_go_on(collector: str, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    flags = ["--collector", "sequential", "--episodes-per-update", "16", "--episode-steps", "30"]
+    flags = ["--collector", collector, "--n-workers", "1", "--episodes-per-update", "16", "--episode-steps", "30"]
     process = subprocess.Popen(
         [sys.executable, "-m", "ray_rl", "train", *flags, "--run-dir", str(run_dir), "--total-episodes", "1000000"],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
     _wait_for(lambda: (run_dir / "metrics.jsonl").exists() and len(rows_of(run_dir)) >= 3, process)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    output, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (0, "")
     assert "--resume" in output
     update = load_checkpoint(checkpoints_in(run_dir / "checkpoints")[-1]).update
     assert update == max(row["update"] for row in rows_of(run_dir))

@@ -108,11 +108,17 @@ def _validation_error(error: BaseException) -> ValidationError | None:
 
 
 def _one_line(complaint: str) -> str:
-    """Tyro draws a box around its complaint, and help below a rule in it; keep the words above the rule."""
+    """Tyro draws a box around its complaint, and help below a rule in it; keep the words above the rule.
+
+    Where the box cannot be encoded there is none, and a rule below the headline.
+    """
     lines = [line.strip("│ \t") for line in complaint.splitlines() if not line.startswith(("╭", "╰"))]
-    rule = next((number for number, line in enumerate(lines) if line.startswith("──")), len(lines))
-    text = " ".join(line for line in lines[:rule] if line)
-    return text.split(" Got errors:")[0].rstrip(".")
+    if len(lines) > 1 and lines[1].startswith("--"):
+        del lines[:2]
+    rule = next((number for number, line in enumerate(lines) if line.startswith(("──", "--"))), len(lines))
+    text = " ".join(line for line in lines[:rule] if line).split(" Got errors:")[0].rstrip(".")
+    several = re.fullmatch(r"Error parsing (\S+): no type matching (.+) could be instantiated from \[(.*)\]", text)
+    return text if several is None else f"{several[1]} takes {several[2]}, not {several[3]}"
 
 
 def take(words: list[str], flag: str, what: str) -> tuple[str | None, list[str]]:
