@@ -27,7 +27,7 @@ class EvaluateFlags:
 
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH|URL")]
     """Folder or URL of a run (its latest checkpoint is taken), of a checkpoint or of a saved policy, or the name of one
-    that ships with ray_rl: quick, record, record-leaderboard."""
+    that ships with ray_rl: record, record-leaderboard, record-raw, record-raw-leaderboard."""
     episodes: int = 1000
     """Episodes per cell."""
     sampled: bool = False
