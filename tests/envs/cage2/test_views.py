@@ -18,9 +18,9 @@ from ray_rl.envs.cage2.sightings import FAILED, N_OUTCOMES, N_SIGHTS, SIGHT_NAME
 from ray_rl.envs.cage2.views import RAW_VIEW, VIEW_SIZES, VIEWS, active_features, feature_names
 
 
-def rows(seed: int, red_agent: int) -> tuple[np.ndarray, np.ndarray]:
+def rows(seed: int, red_agent: int, rules: int = 0) -> tuple[np.ndarray, np.ndarray]:
     state, notebook = np.empty(s.STATE_SIZE, np.int64), np.empty(NOTEBOOK_SIZE, np.int64)
-    reset_row(state, notebook, np.uint64(seed), red_agent, 0)
+    reset_row(state, notebook, np.uint64(seed), red_agent, rules)
     return state, notebook
 
 
@@ -53,9 +53,12 @@ def test_every_action_has_a_name_of_its_own(action_set: int) -> None:
     red_agent=st.integers(0, 2),
     seed=st.integers(0, 2**40),
     table=st.integers(0, 1),
+    rules=st.integers(0, 1),
 )
-def test_views_and_masks_along_an_episode(actions: list[int], red_agent: int, seed: int, table: int) -> None:
-    state, notebook = rows(seed, red_agent)
+def test_views_and_masks_along_an_episode(
+    actions: list[int], red_agent: int, seed: int, table: int, rules: int
+) -> None:
+    state, notebook = rows(seed, red_agent, rules)
     for action in actions:
         for action_set in range(len(ACTION_SETS)):
             check_masks(state, notebook, action_set)
