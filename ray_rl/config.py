@@ -238,6 +238,9 @@ class RunConfig(_Group):
     """Go on with the run in --run-dir where its last checkpoint stopped; auto: if there is one, else start it."""
     start_from: Place | None = None
     """A run or checkpoint whose networks this run starts from; counters, schedules and Adam's moments start anew."""
+    max_failed_episodes: Count = 0
+    """Episodes whose environment may fail before the run ends. One that fails runs again in an environment built anew;
+    when it fails again, an episode of another seed takes its place. 0: the first failure ends the run."""
     checkpoint_every: PositiveInt = 25
     """Updates between checkpoints; one is always written at the end."""
     keep_checkpoints: PositiveInt = 3

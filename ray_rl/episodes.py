@@ -276,13 +276,17 @@ class EpisodeError(RuntimeError):
         request: The episode that failed, or the first of several that were stepped together.
         cause: First cause, as one line.
         details: The worker's traceback, for the log.
+        chunk: All episodes that are dropped with it; empty when none is, because they may still finish.
     """
 
-    def __init__(self, request: EpisodeRequest, cause: str, details: str = "") -> None:
-        super().__init__(request, cause, details)
+    def __init__(
+        self, request: EpisodeRequest, cause: str, details: str = "", chunk: Sequence[EpisodeRequest] = ()
+    ) -> None:
+        super().__init__(request, cause, details, tuple(chunk))
         self.request = request
         self.cause = cause
         self.details = details
+        self.chunk = tuple(chunk)
 
     def __str__(self) -> str:
         """Say which episode failed, why, and how to reproduce it."""

@@ -71,6 +71,9 @@ METRICS: dict[str, Metric] = {
     "data/chunks": Metric("chunks that brought the episodes", ""),
     "data/first_episode": Metric("smallest index of the episodes that the learner consumed, each once", ""),
     "data/last_episode": Metric("largest index of them", ""),
+    "data/replaced_episodes": Metric(
+        "episodes so far whose environment failed twice and that another took the place of", ""
+    ),
     "data/workers": Metric("worker processes that ran them", ""),
     "search/score": Metric("mean return of an order's evaluation, the environment's reward alone", "reward"),
     "search/compliance": Metric("mean compliance of that evaluation", "0…1"),

@@ -46,10 +46,13 @@ def run_episodes(
         EpisodeError: When the environment raises, or returns a wrong shape or a number that is not finite.
     """
     started = time.perf_counter()
-    if isinstance(env, Cage2Env) and isinstance(policy, MlpPolicy):
-        batch = run_cage2_episodes(env, policy, requests, policy_version)
-    else:
-        batch = step_episodes(env, policy, requests, policy_version)
+    try:
+        if isinstance(env, Cage2Env) and isinstance(policy, MlpPolicy):
+            batch = run_cage2_episodes(env, policy, requests, policy_version)
+        else:
+            batch = step_episodes(env, policy, requests, policy_version)
+    except EpisodeError as error:
+        raise EpisodeError(error.request, error.cause, error.details, requests) from error
     return replace(batch, rollout_s=time.perf_counter() - started)
 
 

@@ -50,6 +50,7 @@ _MAY_CHANGE_ON_RESUME = {
     "episodes_per_chunk",
     "watchdog_s",
     "autoscale_cpus",
+    "max_failed_episodes",
     "address",
     "cyborg_path",
     "evaluate_every",

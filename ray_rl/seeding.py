@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     BENCH = 5
     VERIFY = 6
     SEARCH = 7
+    REPLACE = 8
 
 
 def derive_seed(run_seed: int, purpose: Purpose, *key: int) -> int:

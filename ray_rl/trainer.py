@@ -29,7 +29,14 @@ from ray_rl.config import TrainConfig, UserError
 from ray_rl.console import Progress
 from ray_rl.envs.api import EnvSpec
 from ray_rl.envs.registry import make_env
-from ray_rl.episodes import MIXED_RED_AGENT, PROTOCOL_STEPS, RED_AGENTS, EpisodeRequest, episode_requests
+from ray_rl.episodes import (
+    MIXED_RED_AGENT,
+    PROTOCOL_STEPS,
+    RED_AGENTS,
+    EpisodeError,
+    EpisodeRequest,
+    episode_requests,
+)
 from ray_rl.failures import RunError
 from ray_rl.interruption import Interruption
 from ray_rl.ppo.api import (
@@ -42,6 +49,7 @@ from ray_rl.ppo.api import (
     UpdateStats,
 )
 from ray_rl.ppo.factory import make_learner, make_local_learner
+from ray_rl.quarantine import Quarantine
 from ray_rl.run_folder import CHECKPOINTS, RunFolder, check_run_folder
 from ray_rl.seeding import Purpose
 from ray_rl.storage import Location, location
@@ -177,6 +185,7 @@ class Trainer:
         self._evaluated: list[ChunkSummary] = []
         self._evaluation_of: int | None = None
         self._compliance: list[float] = []
+        self._quarantine = Quarantine(config.run.max_failed_episodes, config.run.seed)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue after a checkpoint as if the run had never stopped.
@@ -244,6 +253,8 @@ class Trainer:
         with watch("record"):
             self._finish_evaluation()
             metrics = update_metrics([c.summary for c in chunks], stats, watch)
+            if self._quarantine.n_replaced:
+                metrics["data/replaced_episodes"] = float(self._quarantine.n_replaced)
             self._compliance += [metrics[name] for name in ("rollout/compliance",) if name in metrics]
             self._record(metrics)
             if self._update % self._config.run.checkpoint_every == 0:
@@ -324,6 +335,15 @@ class Trainer:
 
     def _listen(self, timeout_s: float, until_update: int | None = None) -> None:
         """Take in what the collector finishes within a time, or until an update's episodes are all there."""
+        try:
+            self._take_in(timeout_s, until_update)
+        except EpisodeError as error:
+            requests, remark = self._quarantine.instead(error)
+            self._progress.say(remark)
+            for request in requests:  # each in a chunk of its own: a bad one takes no other along
+                self._collector.submit([request])
+
+    def _take_in(self, timeout_s: float, until_update: int | None) -> None:
         n = self._config.ppo.episodes_per_update
         heard = False
         for chunk in self._collector.completed(timeout_s):

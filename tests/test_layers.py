@@ -22,7 +22,7 @@ ROOMS = (
     ("ppo",),
     ("collect",),
     ("evaluate",),
-    ("trainer", "training_metrics", "run_folder", "console"),
+    ("trainer", "quarantine", "training_metrics", "run_folder", "console"),
     ("compare", "search", "bench", "doctor", "ray_jobs", "chaos"),
     ("commands", "cli", "__main__"),
 )

@@ -96,8 +96,8 @@ class Collector(Protocol):
     """Runs requested episodes with the published weights and hands chunks over as they finish.
 
     An episode that cannot be run raises `ray_rl.episodes.EpisodeError` out of `completed`, and its chunk is dropped:
-    one error for each such chunk. The next `completed` goes on with all others, so that neither what had finished nor
-    what waits is lost.
+    one error for each such chunk, which names all of its episodes. The next `completed` goes on with all others, so
+    that neither what had finished nor what waits is lost.
     """
 
     @property

@@ -159,7 +159,7 @@ class ExecutorCollector:
                 self._again.append(run)
             else:
                 cause = f"worker processes died {run.n_deaths} times while its chunk was running"
-                self._failures.append(EpisodeError(run.requests[0], cause))
+                self._failures.append(EpisodeError(run.requests[0], cause, chunk=run.requests))
         self._running.clear()
 
     def _free_outdated(self) -> None:

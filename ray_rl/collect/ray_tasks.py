@@ -250,4 +250,4 @@ def name_episode(error: Exception, requests: Sequence[EpisodeRequest], retries: 
         return error
     text = str(error).strip().splitlines()[0]
     cause = f"its worker died {retries + 1} times ({type(error).__name__}: {text})"
-    return EpisodeError(requests[0], cause, str(error))
+    return EpisodeError(requests[0], cause, str(error), requests)

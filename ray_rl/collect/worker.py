@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import psutil
 
 from ray_rl.collect.api import ChunkSummary, summarise
 from ray_rl.config import EnvConfig
-from ray_rl.envs.registry import env_of_this_process
-from ray_rl.episodes import EpisodeBatch, EpisodeRequest
+from ray_rl.envs.registry import env_of_this_process, forget_env_of_this_process
+from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
 from ray_rl.policy.acting import acting_policy
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.rollout import run_episodes
@@ -29,5 +30,12 @@ def run_chunk(
     Raises:
         EpisodeError: When an episode cannot be run.
     """
-    batch = run_episodes(env_of_this_process(env), acting_policy(weights), requests, policy_version)
+    kept = env_of_this_process(env)
+    try:
+        batch = run_episodes(kept, acting_policy(weights), requests, policy_version)
+    except EpisodeError:
+        forget_env_of_this_process()
+        with contextlib.suppress(Exception):
+            kept.close()
+        raise
     return summarise(batch, requests[0].purpose, psutil.Process().memory_info().rss), batch

@@ -73,6 +73,11 @@ def env_of_this_process(config: EnvConfig) -> BatchedEnv:
     return _kept_env(config if config.workflow is None else config.model_copy(update={"workflow": RANDOM_ORDER}))
 
 
+def forget_env_of_this_process() -> None:
+    """Build the environment anew when it is next asked for: it failed, and nobody knows what state it is in."""
+    _kept_env.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _kept_env(config: EnvConfig) -> BatchedEnv:
     return make_env(config)
