@@ -7,6 +7,7 @@ import platform
 import resource
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ _RUN_BYTES = 2**30
 _RAY_STOPS_AT = 0.95
 """Share of a full disk at which Ray refuses to store objects there."""
 _WORKER_BYTES = 250 * 2**20
+_KNOCK_S = 60.0
+"""Longest wait for a cluster to answer a stranger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ def examine(run_dir: Path, address: str | None) -> list[Finding]:
         lambda: _disk("disk of Ray's session", Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()))),
         _ports,
         _simulator,
+        *([lambda: _guard(address)] if address is not None else []),
         lambda: _ray(address),
     )
     return [check() for check in checks]
@@ -234,6 +238,35 @@ def _simulator() -> Finding:
         remedy = "numba cannot compile here: check that NUMBA_DISABLE_JIT is unset and NUMBA_CACHE_DIR can be written"
         return Finding("simulator", "failure", f"{type(error).__name__}: {error}", remedy)
     return Finding("simulator", "ok", f"played {int(batch.lengths.sum())} steps of CAGE-2")
+
+
+def _guard(address: str) -> Finding:
+    """Whether a cluster lets in whoever comes: knock as a stranger, who has no token."""
+    what = f"access to {address}"
+    if "://" in address:
+        return Finding(what, "ok", "not tried: name the cluster as HOST:PORT (6379) to have it tried")
+    stranger = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    knock = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "status",
+        *(() if address == "auto" else ("--address", address)),
+    ]
+    try:
+        answer = subprocess.run(
+            knock, env={**stranger, "RAY_AUTH_MODE": "disabled"}, capture_output=True, timeout=_KNOCK_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(what, "ok", f"a stranger got no answer within {_KNOCK_S:.0f} s")
+    if answer.returncode == 0:
+        return Finding(
+            what,
+            "warning",
+            "open: whoever reaches its ports can run code on all its machines",
+            "ray get-auth-token --generate, the same token on all machines, RAY_AUTH_MODE=token; see cluster/README.md",
+        )
+    return Finding(what, "ok", "a stranger without a token is refused")
 
 
 def _ray(address: str | None) -> Finding:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +70,22 @@ def test_a_folder_that_cannot_be_made_is_a_failure(tmp_path: Path) -> None:
     finding = doctor._disk("disk of runs", Path("/proc/nowhere"))
     assert finding.level == "failure"
     assert doctor._disk("disk of runs", tmp_path / "a" / "b").level == "ok"
+
+
+@pytest.mark.parametrize(("mode", "level"), [("disabled", "warning"), ("token", "ok")])
+def test_a_cluster_that_lets_strangers_in_is_warned_of(mode: str, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = "ray.init(address='local', num_cpus=1).address_info['gcs_address']"
+    script = f"import ray; print('at', {start}, flush=True); input()"
+    env = {**os.environ, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": "a1" * 32, "RAY_USAGE_STATS_ENABLED": "0"}
+    owner = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    )
+    try:
+        assert owner.stdout is not None
+        address = next(line.split()[1] for line in owner.stdout if line.startswith("at "))
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "a1" * 32)  # what the user has must not be shown at the door
+        finding = doctor._guard(address)
+    finally:
+        owner.communicate("\n")
+    assert finding.level == level
+    assert ("RAY_AUTH_MODE=token" in finding.remedy) == (level == "warning")
