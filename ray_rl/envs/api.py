@@ -109,6 +109,29 @@ def requested_orders(requests: Sequence[EpisodeRequest]) -> NDArray[np.int64]:
     return np.array([r.order_index for r in requests], dtype=np.int64)
 
 
+def checked_actions(actions: NDArray[Any], n_envs: int, n_actions: int) -> NDArray[np.int64]:
+    """Actions as compiled code may take them: [n_envs] int64 in 0…n_actions-1.
+
+    Args:
+        actions: What the caller gave.
+        n_envs: B, environments that were reset.
+        n_actions: A, actions there are.
+
+    Raises:
+        ValueError: For anything else, or when nothing was reset.
+    """
+    given = np.asarray(actions)
+    if n_envs == 0:
+        raise ValueError("call reset before step")
+    if given.shape != (n_envs,):
+        raise ValueError(f"step takes one action for each of {n_envs} environments, got shape {given.shape}")
+    if not np.issubdtype(given.dtype, np.integer):
+        raise ValueError(f"actions are whole numbers, got {given.dtype}")
+    if given.min() < 0 or given.max() >= n_actions:
+        raise ValueError(f"actions go from 0 to {n_actions - 1}, got {given.min()} to {given.max()}")
+    return given.astype(np.int64, copy=False)
+
+
 class OrderedEnv(BatchedEnv, Protocol):
     """An environment whose episodes are asked to follow an order of repair (`EnvSpec.follows_order`)."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_rl.config import UserError
-from ray_rl.envs.api import EnvError, EnvSpec, StepResult, requested_orders, with_orders
+from ray_rl.envs.api import EnvError, EnvSpec, StepResult, checked_actions, requested_orders, with_orders
 from ray_rl.envs.cage2.action_sets import ACTION_SET_SIZES, ACTION_SETS, allowed_actions, game_action
 from ray_rl.envs.cage2.constants import TABLES
 from ray_rl.envs.cage2.events import Event
@@ -97,6 +97,8 @@ class CyborgEnv:
         for request in requests:
             if not 0 <= request.seed < 2**63:
                 raise ValueError(f"seed {request.seed} of episode {request.index} is outside [0, 2**63)")
+            if request.max_steps < 1:
+                raise ValueError(f"episode {request.index} has {request.max_steps} steps, not 1 or more")
             if request.red_agent not in RED_AGENTS:
                 raise ValueError(f"unknown red agent {request.red_agent!r}; known: {', '.join(RED_AGENTS)}")
         self._orders = requested_orders(requests) if self.spec.follows_order else np.empty(0, dtype=np.int64)
@@ -114,17 +116,11 @@ class CyborgEnv:
         """Take one action [B] in each slot; slots whose episode is over stay as they are.
 
         Raises:
-            ValueError: For a wrong number of actions, an action out of range, or before `reset`.
+            ValueError: For a wrong number of actions, one that is out of range or no whole number, or before `reset`.
             EnvError: When CybORG raises; names the slot.
         """
-        actions = np.asarray(actions, dtype=np.int64)
         n = len(self._tables)
-        if n == 0:
-            raise ValueError("call reset before step")
-        if actions.shape != (n,):
-            raise ValueError(f"step takes one action for each of {n} environments, got shape {actions.shape}")
-        if actions.min() < 0 or actions.max() >= self.spec.n_actions:
-            raise ValueError(f"actions go from 0 to {self.spec.n_actions - 1}, got {actions.min()} to {actions.max()}")
+        actions = checked_actions(actions, n, self.spec.n_actions)
         rewards = np.zeros(n, dtype=np.float32)
         verdicts = np.full(n, NO_FIX, dtype=np.int8) if self.spec.follows_order else None
         for slot in np.flatnonzero(self._steps_left > 0).tolist():

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ray_rl.envs.api import EnvSpec, StepResult, requested_orders, with_orders
+from ray_rl.envs.api import EnvSpec, StepResult, checked_actions, requested_orders, with_orders
 from ray_rl.envs.cage2.action_sets import ACTION_SET_SIZES, ACTION_SETS, allowed_actions, game_action
 from ray_rl.envs.cage2.constants import RULE_SETS, TABLES
 from ray_rl.envs.cage2.events import Event, events_of
@@ -74,6 +74,8 @@ class Cage2Env:
         for request in requests:
             if not 0 <= request.seed < 2**63:
                 raise ValueError(f"seed {request.seed} of episode {request.index} is outside [0, 2**63)")
+            if request.max_steps < 1:
+                raise ValueError(f"episode {request.index} has {request.max_steps} steps, not 1 or more")
             if request.red_agent not in RED_AGENTS:
                 raise ValueError(f"unknown red agent {request.red_agent!r}; known: {', '.join(RED_AGENTS)}")
         self._orders = requested_orders(requests) if self.spec.follows_order else np.empty(0, dtype=np.int64)
@@ -89,16 +91,10 @@ class Cage2Env:
         """Take one action [B] in each environment.
 
         Raises:
-            ValueError: For a wrong number of actions, an action out of range, or before `reset`.
+            ValueError: For a wrong number of actions, one that is out of range or no whole number, or before `reset`.
         """
-        actions = np.asarray(actions, dtype=np.int64)
         n = len(self._states)
-        if n == 0:
-            raise ValueError("call reset before step")
-        if actions.shape != (n,):
-            raise ValueError(f"step takes one action for each of {n} environments, got shape {actions.shape}")
-        if actions.min() < 0 or actions.max() >= self.spec.n_actions:
-            raise ValueError(f"actions go from 0 to {self.spec.n_actions - 1}, got {actions.min()} to {actions.max()}")
+        actions = checked_actions(actions, n, self.spec.n_actions)
         rewards = np.empty(n, dtype=np.float32)
         verdicts = self._judge(actions) if self.spec.follows_order else None
         _step_rows(self._states, self._notebooks, self.table_code, self.action_set_code, actions, rewards)

@@ -133,7 +133,7 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
         nowhere = np.zeros(self.num_envs, dtype=np.bool_)
         if self._over:
             return self._begin(), np.zeros(self.num_envs), nowhere, nowhere.copy(), self._info()
-        result = self._env.step(np.asarray(actions, dtype=np.int64))
+        result = self._env.step(np.asarray(actions))
         self._over = bool(result.truncated[0])
         observations = result.observations.view(np.int8)
         return observations, result.rewards.astype(np.float64), nowhere, result.truncated, self._info()

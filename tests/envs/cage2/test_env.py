@@ -33,6 +33,10 @@ def test_what_does_not_fit_is_refused() -> None:
     for action in (-1, 145):
         with pytest.raises(ValueError, match="from 0 to 144"):
             env.step(np.array([0, action]))
+    with pytest.raises(ValueError, match="whole numbers, got float64"):
+        env.step(np.array([0.0, 0.5]))
+    with pytest.raises(ValueError, match="episode 3 has 0 steps, not 1 or more"):
+        env.reset([EpisodeRequest(3, 0, 0)])
 
 
 def test_company_and_order_change_nothing() -> None:

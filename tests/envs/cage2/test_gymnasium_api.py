@@ -79,3 +79,7 @@ def test_bad_arguments_are_named() -> None:
     for bad in ({"rules": "tail"}, {"red_agent": "Blue"}, {"view": "all"}):
         with pytest.raises(ValueError, match="known"):
             gymnasium.make(CAGE2_ID, **bad)
+    env = gymnasium.make_vec(CAGE2_ID, num_envs=2)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="whole numbers"):
+        env.step(np.array([0.0, 0.5]))

@@ -143,6 +143,10 @@ def test_what_does_not_fit_is_refused(config: EnvConfig) -> None:
         env.step(np.zeros(2, dtype=np.int64))
     with pytest.raises(ValueError, match="from 0 to"):
         env.step(np.array([env.spec.n_actions]))
+    with pytest.raises(ValueError, match="whole numbers"):
+        env.step(np.array([0.5]))
+    with pytest.raises(ValueError, match="0 steps"):
+        env.reset([EpisodeRequest(0, 0, 0)])
 
 
 def test_the_other_rule_set_is_refused_naming_both_and_the_remedy(config: EnvConfig, rules: str) -> None:
