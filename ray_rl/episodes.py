@@ -113,7 +113,8 @@ class EpisodeBatch:
 
     Attributes:
         observations: [M, D] float32, or [M, ceil(D/8)] uint8 for observations of bits; what the policy saw.
-        action_masks: [M, ceil(A/8)] uint8, packed, or None where every action is always allowed.
+        action_masks: [M, ceil(A/8)] uint8, packed, or None where every action is always allowed, or where the masks
+            follow from the rest and did not travel (`mask_rule`).
         actions: [M] uint8, uint16 or int64, the smallest that holds the number of actions.
         behaviour_log_probs: [M] float32, log π(a|s) as computed when the action was taken.
         rewards: [M] float32.
@@ -124,6 +125,8 @@ class EpisodeBatch:
         policy_version: Number of finished updates behind the weights that acted.
         alignment_rewards: [M] float32, for following an order of repair; None where no order was asked for. They come
             on top of `rewards`, which are the environment's alone.
+        mask_rule: Name of the rule by which `ray_rl.envs.masks.restore_masks` derives the masks; None: they are here,
+            or there are none.
         extras: Named [N] arrays, one entry per episode (``red_agent``: index into `RED_AGENTS`, …; with orders of
             repair ``order_index``, ``compliance``, ``fixes`` and ``alignment_return``).
         node: Name of the host on which the episodes ran.
@@ -144,6 +147,7 @@ class EpisodeBatch:
     indices: NDArray[np.int64]
     policy_version: int
     alignment_rewards: NDArray[np.float32] | None = None
+    mask_rule: str | None = None
     extras: dict[str, NDArray[Any]] = field(default_factory=dict)
     node: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)

@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ray_rl.envs.api import requested_orders
-from ray_rl.envs.cage2.action_sets import allowed_actions, game_action
+from ray_rl.envs.cage2.action_sets import ACTION_SETS, allowed_actions, game_action
 from ray_rl.envs.cage2.env import Cage2Env
 from ray_rl.envs.cage2.kernels import reset_row, step_row
 from ray_rl.envs.cage2.notebook import NOTEBOOK_SIZE
@@ -37,7 +37,7 @@ _unit_interval = njit(inline="always")(unit_interval)
 def run_cage2_episodes(
     env: Cage2Env, policy: MlpPolicy, requests: Sequence[EpisodeRequest], policy_version: int
 ) -> EpisodeBatch:
-    """Run the requested episodes of the built-in simulator.
+    """Run the requested episodes of the built-in simulator; action masks are left to `ray_rl.envs.masks`.
 
     Args:
         env: Gives rules, table, view and action set; its own state is not touched.
@@ -53,7 +53,6 @@ def run_cage2_episodes(
     n_steps = int(lengths.sum())
     n_episodes = len(requests)
     observations = np.zeros((n_steps, -(-spec.observation_size // 8)), dtype=np.uint8)
-    action_masks = np.zeros((n_steps, -(-spec.n_actions // 8)), dtype=np.uint8)
     actions = np.empty(n_steps, dtype=action_dtype(spec.n_actions))
     log_probs = np.empty(n_steps, dtype=np.float32)
     rewards = np.empty(n_steps, dtype=np.float32)
@@ -77,7 +76,6 @@ def run_cage2_episodes(
         policy.weights.values,
         make_scratch(policy.weights.sizes),
         observations,
-        action_masks,
         actions,
         log_probs,
         rewards,
@@ -86,7 +84,8 @@ def run_cage2_episodes(
     )
     batch = EpisodeBatch(
         observations=observations,
-        action_masks=action_masks,
+        action_masks=None,
+        mask_rule=ACTION_SETS[env.action_set_code],
         actions=actions,
         behaviour_log_probs=log_probs,
         rewards=rewards,
@@ -117,7 +116,6 @@ def _play(
     values: NDArray[np.float32],
     scratch: NDArray[np.float32],
     observations: NDArray[np.uint8],
-    action_masks: NDArray[np.uint8],
     actions: NDArray[Any],
     log_probs: NDArray[np.float32],
     rewards: NDArray[np.float32],
@@ -140,7 +138,6 @@ def _play(
             n_active = _observe(notebook, view, order, active)
             _set_bits(observations[row], active, n_active)
             allowed_actions(notebook, action_set, allowed)
-            _pack_mask(action_masks[row], allowed)
             logits = forward_row(ones, active, n_active, sizes, values, scratch)
             uniform = _unit_interval(_mix64(policy_stream + np.uint64(step + 1) * GOLDEN))
             action, log_probs[row] = choose_row(logits, allowed, uniform, greedy[episode])
@@ -170,11 +167,3 @@ def _set_bits(packed: NDArray[np.uint8], active: NDArray[np.int32], n_active: in
     for k in range(n_active):
         i = active[k]
         packed[i >> 3] |= np.uint8(128 >> (i & 7))
-
-
-@njit(inline="always")
-def _pack_mask(packed: NDArray[np.uint8], allowed: NDArray[np.bool_]) -> None:
-    """Pack booleans into a zeroed row, as `numpy.packbits` does."""
-    for a in range(allowed.shape[0]):
-        if allowed[a]:
-            packed[a >> 3] |= np.uint8(128 >> (a & 7))

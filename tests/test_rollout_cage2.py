@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
 
+from ray_rl.envs.cage2.action_sets import ACTION_SETS
+from ray_rl.envs.cage2.constants import RULE_SETS
 from ray_rl.envs.cage2.env import Cage2Env
-from ray_rl.episodes import EpisodeBatch, EpisodeRequest, episode_requests
+from ray_rl.envs.cage2.views import VIEWS
+from ray_rl.envs.masks import restore_masks
+from ray_rl.episodes import EpisodeBatch, EpisodeRequest, concatenate_in_order, episode_requests, take_episodes
 from ray_rl.policy.inference import MlpPolicy, PolicyWeights
 from ray_rl.rollout import run_episodes, step_episodes
+from ray_rl.workflow.rule import AlignmentRule
 
 _ARRAYS = (
     "observations",
@@ -36,6 +43,8 @@ def random_policy(env: Cage2Env, seed: int = 0) -> MlpPolicy:
 
 
 def assert_same_episodes(a: EpisodeBatch, b: EpisodeBatch) -> None:
+    """Equal in every bit, once masks that did not travel are derived."""
+    a, b = restore_masks(a), restore_masks(b)
     for name in _ARRAYS:
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
         assert getattr(a, name).dtype == getattr(b, name).dtype, name
@@ -82,10 +91,50 @@ def test_every_action_taken_was_allowed_and_sampling_follows_the_seed() -> None:
     env = Cage2Env(rules="head", table="stock", view="winner", actions="compact")
     policy = random_policy(env)
     requests = episode_requests(3, 0, 40, red_agent="B_lineAgent", max_steps=100)
-    batch = run_episodes(env, policy, requests, 0)
+    batch = restore_masks(run_episodes(env, policy, requests, 0))
     assert batch.action_masks is not None
     allowed = np.unpackbits(batch.action_masks, axis=1)[:, : env.spec.n_actions].astype(bool)
     assert allowed[np.arange(len(batch.actions)), batch.actions].all()
     assert len(np.unique(batch.actions)) > 10
     others = run_episodes(env, policy, episode_requests(4, 0, 40, red_agent="B_lineAgent", max_steps=100), 0)
     assert not np.array_equal(batch.actions, others.actions)
+
+
+@pytest.mark.parametrize("order", [None, "random"])
+@pytest.mark.parametrize("rules", RULE_SETS)
+@pytest.mark.parametrize("actions", ACTION_SETS)
+@pytest.mark.parametrize("view", VIEWS)
+def test_derived_masks_are_those_that_were_acted_with(
+    view: str, actions: str, rules: str, order: Literal["random"] | None
+) -> None:
+    env = Cage2Env(rules, "stock", view, actions, AlignmentRule() if order else None)
+    requests = episode_requests(5, 0, 12, red_agent="mixed", max_steps=70, order=order)
+    acted = step_episodes(env, random_policy(env), requests, 0)
+    derived = restore_masks(replace(acted, action_masks=None, mask_rule=actions)).action_masks
+    assert acted.action_masks is not None
+    assert (np.unpackbits(acted.action_masks, axis=1)[:, : env.spec.n_actions] == 0).any()
+    np.testing.assert_array_equal(derived, acted.action_masks)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_step_costs_little_more_than_the_bits_of_its_view(view: str) -> None:
+    env = Cage2Env(view=view, actions="compact")
+    batch = run_episodes(env, random_policy(env), episode_requests(3, 0, 20, red_agent="mixed", max_steps=100), 0)
+    assert batch.n_bytes / len(batch.actions) < env.spec.observation_size / 8 * 1.01 + 11
+
+
+def test_masks_are_derived_from_episodes_in_any_order_and_company() -> None:
+    env = Cage2Env(view="table", actions="all")
+    policy, requests = random_policy(env), episode_requests(3, 0, 9, red_agent="mixed", max_steps=60)
+    whole = concatenate_in_order([restore_masks(run_episodes(env, policy, requests, 0))])
+    parts = [run_episodes(env, policy, requests[a:b], 0) for a, b in ((4, 9), (0, 4))]
+    assert_same_episodes(whole, concatenate_in_order(parts))
+    picked = np.array([7, 2])
+    assert_same_episodes(take_episodes(whole, picked), take_episodes(concatenate_in_order(parts), picked))
+
+
+def test_an_unknown_mask_rule_is_refused() -> None:
+    env = Cage2Env()
+    batch = run_episodes(env, random_policy(env), episode_requests(3, 0, 1, red_agent="mixed", max_steps=5), 0)
+    with pytest.raises(ValueError, match="unknown mask rule 'none'"):
+        restore_masks(replace(batch, mask_rule="none"))

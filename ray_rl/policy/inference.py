@@ -83,7 +83,7 @@ class MlpPolicy:
     """
 
     def __init__(self, weights: PolicyWeights) -> None:
-        self.weights = weights
+        self.weights = PolicyWeights(_read_only(weights.sizes), _read_only(weights.values))
         self._scratch = make_scratch(weights.sizes)
 
     def begin(self, n_episodes: int) -> None:
@@ -124,6 +124,17 @@ class MlpPolicy:
             log_probs,
         )
         return actions, log_probs
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written to.
+
+    Arrays out of Ray's object store are read-only already; to numba that is another type, and every kernel would be
+    compiled once for each.
+    """
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def make_scratch(sizes: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
+from ray_rl.envs.masks import restore_masks
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order, protocol_weights
 from ray_rl.policy.actor_critic import ActorCritic
 from ray_rl.policy.inference import PolicyWeights
@@ -183,11 +184,12 @@ class Learner:
         )
 
     def _unpack(self, part: Part) -> PpoBatch | Sequences:
+        episodes = restore_masks(part.episodes)
         batch: PpoBatch | Sequences
         if self._remembers:
-            batch = sequences(part.episodes, self._spec, part.place)
+            batch = sequences(episodes, self._spec, part.place)
         else:
-            batch = ppo_batch(part.episodes, self._spec, part.place, self._dtype)
+            batch = ppo_batch(episodes, self._spec, part.place, self._dtype)
         newest = int(part.policy_versions.max())
         if newest > self._version:
             raise ValueError(f"an episode claims policy version {newest}, the learner is at {self._version}")

@@ -11,6 +11,7 @@ import ray
 
 from ray_rl.collect.api import Chunk
 from ray_rl.config import CollectorName, EnvConfig
+from ray_rl.envs.masks import restore_masks
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest, concatenate_in_order, episode_requests
 from ray_rl.policy.inference import PolicyWeights
@@ -63,6 +64,7 @@ def indices_of(chunks: Iterable[Chunk]) -> list[int]:
 
 
 def assert_same_episodes(a: EpisodeBatch, b: EpisodeBatch) -> None:
+    a, b = restore_masks(a), restore_masks(b)
     names = ("observations", "action_masks", "actions", "behaviour_log_probs", "rewards", "lengths", "terminated")
     for name in (*names, "final_observations", "indices"):
         left, right = getattr(a, name), getattr(b, name)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from ray_rl.policy.actor_critic import ActorCritic
-from ray_rl.policy.inference import MlpPolicy, PolicyWeights
+from ray_rl.policy.inference import MlpPolicy, PolicyWeights, _act_rows
 from ray_rl.policy.network_inputs import NumberInputs
+from ray_rl.policy.random_weights import random_weights
 
 _RNG_ROWS = 257
 
@@ -119,3 +120,15 @@ def test_weights_come_out_of_a_learners_arrays() -> None:
 def test_acting_and_driving_do_without_torch(module: str) -> None:
     check = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_weights_out_of_the_object_store_need_no_kernel_of_their_own() -> None:
+    weights = random_weights(8, (4,), 3)
+    stored = PolicyWeights(weights.sizes.copy(), weights.values.copy())
+    stored.values.flags.writeable = False
+    row = (np.ones((1, 8), np.uint8), None, np.zeros(1), np.ones(1, np.bool_))
+    MlpPolicy(weights).act(*row)
+    n_compiled = len(_act_rows.signatures)
+    MlpPolicy(stored).act(*row)
+    assert len(_act_rows.signatures) == n_compiled
+    assert weights.values.flags.writeable

@@ -99,8 +99,7 @@ def update_notebook(notebook: Row, table: int, action: int, sighting: int) -> No
     notebook[N_STEPS] = step + 1
     notebook[TABLE] = table
     _push(notebook, OWN_ACTIONS, N_OWN_ACTIONS, action)
-    if action >= FIRST_HOST_ACTION:
-        _note_action(notebook, action, step)
+    note_own_action(notebook, action, step)
     if table & _ALL_ACTIVITY:
         for host in range(N_HOSTS):
             activity = table >> (4 * host) & 3
@@ -115,7 +114,16 @@ _ALL_ACTIVITY = sum(3 << (4 * host) for host in range(N_HOSTS))
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _note_action(notebook: Row, action: int, step: int) -> None:
+def note_own_action(notebook: Row, action: int, step: int) -> None:
+    """Write down what Blue's action changes by itself: decoys, and when hosts were cleaned.
+
+    Args:
+        notebook: [NOTEBOOK_SIZE] int64, changed in place.
+        action: What Blue did, 0…144.
+        step: Number of the step, from 0.
+    """
+    if action < FIRST_HOST_ACTION:
+        return
     block = (action - FIRST_HOST_ACTION) // N_HOSTS
     host = (action - FIRST_HOST_ACTION) - block * N_HOSTS
     if block == RESTORE_BLOCK:

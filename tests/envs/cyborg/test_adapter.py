@@ -21,6 +21,7 @@ from ray_rl.envs.cyborg.game import Game
 from ray_rl.envs.cyborg.table import EMPTY_TABLES, draw_tables
 from ray_rl.envs.cyborg.wrapper_stack import WrapperStack
 from ray_rl.envs.cyborg_env import CyborgEnv
+from ray_rl.envs.masks import restore_masks
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import RED_AGENTS, EpisodeBatch, EpisodeRequest, concatenate_in_order, episode_requests
 from ray_rl.policy.inference import MlpPolicy, PolicyWeights
@@ -184,3 +185,13 @@ def test_a_modified_cyborg_is_refused_with_a_reason(
     last = ended.stderr.strip().splitlines()[-1]
     assert "UserError" in last
     assert reason in last
+
+
+@pytest.mark.parametrize(("view", "actions"), [("table", "all"), ("winner", "compact")])
+def test_masks_follow_from_what_blue_saw_and_did(config: EnvConfig, view: str, actions: str) -> None:
+    made = make_env(config.model_copy(update={"view": view, "actions": actions}))
+    weights = random_weights(made.spec.observation_size, (16,), made.spec.n_actions)
+    acted = run_episodes(made, MlpPolicy(weights), REQUESTS, 0)
+    derived = restore_masks(replace(acted, action_masks=None, mask_rule=actions))
+    assert acted.action_masks is not None
+    np.testing.assert_array_equal(derived.action_masks, acted.action_masks)
