@@ -19,6 +19,7 @@ _COMMANDS = {
     "search": ("commands.search", "search the order of repair whose defender does best"),
     "regret": ("commands.regret", "compare methods of searching over orders whose scores are known"),
     "orders": ("commands.orders", "set one policy for all orders of repair beside the specialists"),
+    "submit": ("commands.submit", "train on a Ray cluster as a job; list, follow, stop and resume runs there"),
     "bench": ("commands.bench", "measure how fast the parts are on this machine"),
     "chaos": ("commands.chaos", "disturb a training on a cluster, and prove that it ends with the same bits"),
     "doctor": ("commands.doctor", "check this machine, and say what to do"),

@@ -1,7 +1,8 @@
 """Ray at the rim: connecting, and draining references as they are done.
 
 A local Ray belongs to the run that started it: it has the workers that the run asks for, no dashboard, says nothing,
-and is gone when the run ends. On a cluster the package travels to the workers with the job.
+and is gone when the run ends. On a cluster the package travels to the workers with the job. Where this process is
+itself the driver of a submitted job, it uses the job's cluster and what travelled with the job.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import grpc
 import ray
 from ray.exceptions import RayError, RayTaskError
 
@@ -28,6 +30,8 @@ from ray_rl.config import UserError
 
 _CONNECT_TIMEOUT_S = 5.0
 _ROUND_TRIP_TIMEOUT_S = 60.0
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Environment variable by which Ray tells a job's driver what it is."""
 _STORE_BYTES = 2**30
 """Object store of a local Ray: many times the episodes of an update."""
 _SMALLEST_STORE_BYTES = 80 * 2**20
@@ -44,7 +48,8 @@ def connection(
     """Be connected to Ray for a while; a connection that is there already is used and left alone.
 
     Args:
-        address: Of a running cluster (``HOST:PORT``, ``ray://HOST:PORT`` or ``auto``), or None for a Ray of its own.
+        address: Of a running cluster (``HOST:PORT``, ``ray://HOST:PORT`` or ``auto``), or None for that of the job
+            whose driver this is, outside of a job for a Ray of its own.
         n_workers: CPUs that a Ray of its own claims to have, whatever the machine has: workers that wait need none.
         py_modules: Folders of Python packages that travel to the workers of a cluster besides this one.
         env_vars: Environment variables of the workers of a cluster.
@@ -58,7 +63,9 @@ def connection(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _silence()
     with _own_sigterm():
-        if address is None:
+        if in_job():
+            _join_own_cluster()
+        elif address is None:
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")
             _start_local(n_workers)
         else:
@@ -110,6 +117,16 @@ def _start_local(n_workers: int) -> None:
     )
 
 
+def in_job() -> bool:
+    """Whether this process is the driver of a job that was submitted to a cluster."""
+    return _JOB_VARIABLE in os.environ
+
+
+def _join_own_cluster() -> None:
+    """Workers find the package as this driver did: it is installed there, or came with the job."""
+    ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level=logging.ERROR)
+
+
 def _join(address: str, py_modules: Sequence[str], env_vars: Mapping[str, str]) -> None:
     _check_reachable(address)
     package = str(Path(ray_rl.__file__).parent)
@@ -142,6 +159,23 @@ def _check_reachable(address: str) -> None:
             f"nothing answers at --address {address} ({error}): start a cluster there (`ray start --head`), check the "
             "port and the firewall, or leave --address out to train on this machine"
         ) from error
+    _check_speaks_ray(address, host, int(port))
+
+
+def _check_speaks_ray(address: str, host: str, port: int) -> None:
+    """Ray's ports speak gRPC; Ray itself waits for a minute for anything else to do so."""
+    if os.environ.get("RAY_USE_TLS", "0") != "0":
+        return
+    channel = grpc.insecure_channel(f"{host}:{port}")
+    try:
+        grpc.channel_ready_future(channel).result(timeout=_CONNECT_TIMEOUT_S)
+    except grpc.FutureTimeoutError as error:
+        raise UserError(
+            f"what answers at --address {address} is not Ray: name the port of a head node (6379 unless configured "
+            "otherwise; ray://HOST:10001 from outside), or send a run to a dashboard's port (8265) by ray-rl submit"
+        ) from error
+    finally:
+        channel.close()
 
 
 FAST_FAILURE: Mapping[str, int] = {

@@ -27,7 +27,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.hparams import summary_v2 as hparams
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from ray_rl.checkpoint import Checkpoint, save_checkpoint
+from ray_rl.checkpoint import Checkpoint, checkpoints_in, save_checkpoint
 from ray_rl.config import TrainConfig, UserError, load_yaml
 from ray_rl.failures import RunError
 from ray_rl.lease import LEASE, Lease
@@ -166,6 +166,20 @@ class RunFolder:
         self._mirror.send()
         with storage_errors():
             save_checkpoint(self.checkpoints, checkpoint, keep)
+
+    def trouble(self, error: OSError) -> str:
+        """What a user is told when the folder cannot be written to any more: what is saved, and how to go on."""
+        try:
+            with storage_errors():
+                saved = checkpoints_in(self.checkpoints)
+            last = f"{saved[-1]} is whole" if saved else "no checkpoint was written yet"
+        except OSError:
+            last = "its last checkpoint is whole"
+        remedy = "See that the storage answers" if is_remote(self.path) else "Free some space"
+        return (
+            f"cannot write to {self.path}: {_reason(error)}; {last}. {remedy}, then go on with "
+            f"--run-dir {self.path} --resume"
+        )
 
     def record(
         self, update: int, episodes: int, env_steps: int, elapsed_s: float, metrics: Mapping[str, float]

@@ -221,12 +221,12 @@ class Trainer:
             with contextlib.suppress(Exception):  # the first cause matters more than a save that fails after it
                 self._save()
             if isinstance(error, OSError):
-                raise RunError(self._disk_trouble(error)) from error
+                raise RunError(self._folder.trouble(error)) from error
             raise
         try:
             self._save()
         except OSError as error:
-            raise RunError(self._disk_trouble(error)) from error
+            raise RunError(self._folder.trouble(error)) from error
         self._progress.finish(self._update, stopped=self._interruption.requested)
 
     def _is_learned(self) -> bool:
@@ -426,14 +426,6 @@ class Trainer:
                 state.counters,
             ),
             self._config.run.keep_checkpoints,
-        )
-
-    def _disk_trouble(self, error: OSError) -> str:
-        saved = checkpoints_in(self._folder.checkpoints)
-        last = f"{saved[-1]} is whole" if saved else "no checkpoint was written yet"
-        return (
-            f"cannot write to {self._folder.path}: {error.strerror or error}; {last}. Free some space, then go on with "
-            f"--run-dir {self._folder.path} --resume"
         )
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ray_rl.checkpoint as checkpoint_module
@@ -152,6 +153,25 @@ def test_a_checkpoint_is_whole_or_absent_wherever_its_writing_ends(
         assert checkpoints_in(folder) == []
     saved = checkpoint_module.save_checkpoint(folder, checkpoint, keep=1)
     assert load_checkpoint(saved).counters == checkpoint.counters
+
+
+def test_a_storage_that_goes_away_ends_the_run_which_goes_on_when_it_is_back(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "memory://goes-away"
+
+    def refuse(self: Any, path: str, *rest: Any, **options: Any) -> None:
+        if "update_000003" in path:
+            raise ConnectionError("nobody answers")
+        whole(self, path, *rest, **options)
+
+    whole = MemoryFileSystem.pipe_file
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "pipe_file", refuse)
+        with pytest.raises(RunError, match=r"nobody answers; .*update_000002 is whole. See that the storage answers"):
+            train(small(place))
+    train(small(place, resume=True))
+    assert_same_weights(place, here)
 
 
 def test_two_drivers_on_one_run_are_refused(place: str) -> None:
