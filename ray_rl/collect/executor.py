@@ -7,7 +7,8 @@ their version. Episodes come back through the pool's pipe, pickled.
 from __future__ import annotations
 
 import multiprocessing
-import signal
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from ray_rl.collect.backlog import Backlog, Watchdog
 from ray_rl.collect.worker import run_chunk
 from ray_rl.config import EnvConfig
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
+from ray_rl.interruption import deaf_children
 from ray_rl.policy.inference import PolicyWeights
 
 _CHUNKS_PER_WORKER = 2
@@ -115,7 +117,8 @@ class ExecutorCollector:
         while (self._again or self._backlog) and len(self._running) < _CHUNKS_PER_WORKER * self._n_workers:
             run = self._again.popleft() if self._again else self._next_run()
             try:
-                future = self._pool.submit(_run_chunk, self._env, *run.weights.place, run.requests)
+                with deaf_children():  # the pool starts its processes one by one, as work comes in
+                    future = self._pool.submit(_run_chunk, self._env, *run.weights.place, run.requests)
             except BrokenProcessPool:  # a process died since we last looked
                 self._rebuild()
                 self._again.append(run)
@@ -219,7 +222,7 @@ def _views(block: SharedMemory, n_sizes: int, n_values: int) -> tuple[NDArray[np
 
 
 def _make_pool(n_workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
+    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_end_with_driver)
 
 
 def _end_pool(pool: ProcessPoolExecutor) -> None:
@@ -233,9 +236,16 @@ def _end_pool(pool: ProcessPoolExecutor) -> None:
         process.join()
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C goes to every process of the terminal; only the driver decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_with_driver() -> None:
+    """A driver that was killed closes no pool, and its workers would wait for work for ever."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+
+    def watch() -> None:
+        driver.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="driver-watch", daemon=True).start()
 
 
 def _run_chunk(

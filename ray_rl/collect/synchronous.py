@@ -28,6 +28,7 @@ from ray_rl.config import EnvConfig
 from ray_rl.envs.api import EnvError, EnvSpec, StepResult
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeRequest
+from ray_rl.interruption import deaf_children
 from ray_rl.policy.acting import acting_policy
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.rollout import run_episodes
@@ -105,13 +106,14 @@ class _LockstepEnv:
         self._masks: NDArray[np.bool_] = np.zeros((0, self.spec.n_actions), dtype=np.bool_)
 
     def _start(self) -> AsyncVectorEnv:
-        return AsyncVectorEnv(
-            [partial(_WorkerEnv, self._config, slot) for slot in range(self.max_batch)],
-            shared_memory=True,
-            copy=True,
-            context="spawn",
-            autoreset_mode=AutoresetMode.DISABLED,
-        )
+        with deaf_children():
+            return AsyncVectorEnv(
+                [partial(_WorkerEnv, self._config, slot) for slot in range(self.max_batch)],
+                shared_memory=True,
+                copy=True,
+                context="spawn",
+                autoreset_mode=AutoresetMode.DISABLED,
+            )
 
     def reset(self, requests: Sequence[EpisodeRequest]) -> NDArray[Any]:
         self._n = len(requests)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray_rl.commands.flags import parse, save_json
+from pydantic import ValidationError
+
+from ray_rl.commands.flags import check_files, parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.compare.chart import draw
 from ray_rl.compare.report import failures, tables, to_markdown
 from ray_rl.compare.study import METHODS, Study, compare, default_worker_counts
-from ray_rl.config import CollectorName, EnvConfig, RuleSet, UserError
+from ray_rl.config import CollectorName, EnvConfig, RuleSet, UserError, describe
 
 _DESCRIPTION = (
     "Run the same episodes by each method in interleaved rounds, and say what each costs and why. --env latency stands "
@@ -65,6 +67,7 @@ class CompareFlags:
 def run(words: list[str]) -> int:
     """Compare as the flags say; returns 1 when no method could be run."""
     flags = parse(CompareFlags, "compare", _DESCRIPTION, words)
+    check_files(json=flags.json, markdown=flags.markdown, plot=flags.plot)
     study = _study(flags)
     console = make_console()
     with console.status("starting") as status:
@@ -86,15 +89,18 @@ def run(words: list[str]) -> int:
 
 
 def _study(flags: CompareFlags) -> Study:
-    env = EnvConfig(
-        env=flags.env,
-        rules=flags.rules,
-        red_agent=flags.red_agent,
-        episode_steps=flags.episode_steps,
-        cyborg_path=flags.cyborg_path,
-        latency_mean_s=flags.latency_mean_s,
-        latency_max_s=flags.latency_max_s,
-    )
+    try:
+        env = EnvConfig(
+            env=flags.env,
+            rules=flags.rules,
+            red_agent=flags.red_agent,
+            episode_steps=flags.episode_steps,
+            cyborg_path=flags.cyborg_path,
+            latency_mean_s=flags.latency_mean_s,
+            latency_max_s=flags.latency_max_s,
+        )
+    except ValidationError as error:
+        raise UserError(describe(error)) from error
     counts = flags.scaling or ((flags.n_workers,) if flags.n_workers is not None else default_worker_counts(env))
     if min(counts) < 1 or flags.rounds < 1 or flags.updates < 1 or flags.seed < 0 or min(flags.hidden_sizes) < 1:
         raise UserError(

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -151,6 +152,25 @@ def place(flag: str, name: str) -> Location:
     except (ValueError, OSError) as error:
         raise UserError(f"cannot read {flag} {name}: {error}; check the name, the address and the rights") from error
     return found
+
+
+def check_files(**files: Path | None) -> None:
+    """Find out before the work whether its results can be written.
+
+    Args:
+        **files: What the user gave, by the name of the flag.
+
+    Raises:
+        UserError: Names the flag whose file has no folder, or is one.
+    """
+    for name, path in files.items():
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UserError(f"--{name} {path} is a folder: name a file")
+        folder = path.absolute().parent
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise UserError(f"cannot write --{name} {path}: {folder} is no folder that can be written to")
 
 
 def save_json(path: Path | None, content: Mapping[str, Any]) -> None:

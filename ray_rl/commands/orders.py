@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from ray_rl.commands.flags import parse, save_json
+from ray_rl.commands.flags import check_files, parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.config import UserError
 
@@ -41,6 +41,7 @@ class OrdersFlags:
 def run(words: list[str]) -> int:
     """Play all orders as the flags say."""
     flags = parse(OrdersFlags, "orders", _DESCRIPTION, words)
+    check_files(json=flags.json)
     if flags.episodes < 2 or flags.seed < 0 or not 0 <= flags.until_compliance <= 1:
         raise UserError("--episodes must be 2 or more, --seed 0 or more, --until-compliance 0 to 1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray_rl.commands.flags import parse, save_json
+from ray_rl.commands.flags import check_files, parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.config import UserError
 from ray_rl.workflow.orders import N_ORDERS, order_name
@@ -41,6 +41,7 @@ class RegretFlags:
 def run(words: list[str]) -> int:
     """Compare the methods as the flags say."""
     flags = parse(RegretFlags, "regret", _DESCRIPTION, words)
+    check_files(json=flags.json, plot=flags.plot)
     if flags.searches < 1 or flags.n_start < 0 or flags.beta_scale <= 0 or flags.seed < 0:
         raise UserError("--searches must be 1 or more, --beta-scale positive, --n-start and --seed 0 or more")
     if not 1 <= flags.trainings <= N_ORDERS:

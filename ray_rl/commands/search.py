@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ray_rl.commands.flags import parse, save_json
+from ray_rl.commands.flags import check_files, parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.config import UserError
 from ray_rl.search.config import SearchRun
@@ -18,6 +18,7 @@ _DESCRIPTION = (
 def run(words: list[str]) -> int:
     """Search as the flags say; returns 1 when no order met the gate."""
     config = parse(SearchRun, "search", _DESCRIPTION, words, SearchRun())
+    check_files(json=config.search.json_file)
 
     from ray_rl.search.chart import draw  # after the flags: help needs none of it
     from ray_rl.search.report import load_truth, table, to_csv, to_json

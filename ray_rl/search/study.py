@@ -103,9 +103,6 @@ def _check(config: SearchRun) -> None:
                 f"{checkpoint.config.policy.hidden_sizes}, this search is for '{spec.name}' with "
                 f"{config.policy.hidden_sizes}"
             )
-    json_file = config.search.json_file
-    if json_file is not None and not json_file.parent.is_dir():
-        raise UserError(f"cannot write --json {json_file}: {json_file.parent} is no folder")
 
 
 def _is_over(config: SearchRun, history: History) -> bool:

@@ -171,3 +171,24 @@ def test_the_command_writes_every_file_that_it_was_asked_for(
     assert all(len(r["runs"]) == 2 for r in saved["results"])
     assert files["markdown"].read_text(encoding="utf-8").count("| executor |") >= 2
     assert files["plot"].read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--json", "no/folder/x.json"], "--json no/folder/x.json"),
+        (["--plot", "."], "--plot . is a folder"),
+        (["--env", "NoSuchEnv-v0"], "NoSuchEnv"),
+        (["--env", "latency", "--n-workers", "1000000"], "1000000 workers need about"),
+        (["--methods", "exekutor"], "exekutor"),
+        (["--scaling", "0"], "must be 1 or more"),
+        (["--seconds", "0"], "--seconds must be positive"),
+        (["--env", "latency", "--latency-max-s", "0.001"], "latency_max_s"),
+        (["--red-agent", "Meander"], "did you mean 'RedMeanderAgent'"),
+    ],
+)
+def test_what_cannot_work_is_one_clear_error(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--methods", "sequential", "--seconds", "0.1", *words]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert says in lines[0]

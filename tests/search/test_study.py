@@ -187,7 +187,7 @@ def test_later_orders_start_from_the_nearest(tmp_path: Path) -> None:
         (["--collector", "executor"], "ray-tasks or sequential"),
         (["--warm-start", "policy"], "start_from"),
         (["--truth", "nowhere.json"], "--truth nowhere.json"),
-        (["--json", "no/folder/x.json"], "is no folder"),
+        (["--json", "no/folder/x.json"], "--json no/folder/x.json"),
         (["--delta", "0"], "delta"),
     ],
 )
