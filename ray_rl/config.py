@@ -197,8 +197,11 @@ class PpoConfig(_Group):
     """Advantages of a batch are brought to mean 0 and deviation 1."""
     normalise_returns: bool = True
     """The critic learns returns scaled by their running mean and deviation."""
+    n_learners: PositiveInt = 1
+    """Learner processes that share the episodes of an update and add up their gradients: one learner's result, but for
+    rounding. Needs a collector on Ray."""
     learner_threads: PositiveInt = 2
-    """Threads of the learner. With 2 the critic learns beside the actor; 1 and 2 give the same bits. More than 3 share
+    """Threads of each learner. With 2 the critic learns beside the actor; 1 and 2 give the same bits. More than 3 share
     out matrix products, which pays for large networks only and may round differently."""
 
 
@@ -268,6 +271,12 @@ class TrainConfig(_Group):
                 f"minibatches ({self.ppo.minibatches}) exceed the {self.ppo.episodes_per_update} episodes of an "
                 "update: policy gru learns from whole episodes"
             )
+        if self.ppo.n_learners > self.ppo.episodes_per_update:
+            raise ValueError(
+                f"n_learners ({self.ppo.n_learners}) exceeds the {self.ppo.episodes_per_update} episodes of an update"
+            )
+        if self.ppo.n_learners > 1 and not self.collect.collector.startswith("ray"):
+            raise ValueError(f"n_learners needs collector ray-tasks or ray-actors, not {self.collect.collector}")
         if self.gate.until_compliance is not None and self.env.workflow is None:
             raise ValueError("until_compliance needs a workflow to comply with")
         if self.ppo.objective == "protocol" and self.env.episode_steps != PROTOCOL_STEPS[-1]:

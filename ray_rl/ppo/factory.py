@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ray_rl.config import TrainConfig
+from ray_rl.config import TrainConfig, UserError
 from ray_rl.envs.api import EnvSpec
 from ray_rl.ppo.api import LearnerHandle
 
@@ -24,7 +24,13 @@ def make_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
 
 
 def make_local_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
-    """Start the learner of a run in a thread of this process; arguments as `make_learner`."""
+    """Start the learner of a run in a thread of this process; arguments as `make_learner`.
+
+    Raises:
+        UserError: When the run asks for several learners.
+    """
+    if config.ppo.n_learners > 1:
+        raise UserError(f"here learning happens in one process: n_learners must be 1, not {config.ppo.n_learners}")
     from ray_rl.ppo.local_learner import LocalLearner
 
     arguments = (spec, config.policy, config.ppo, config.n_updates, config.run.seed)

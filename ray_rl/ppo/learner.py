@@ -41,6 +41,8 @@ LOG_PROB_TOLERANCE = 1e-3
 different order; they differ by 1e-6 or so."""
 
 _ADVANTAGE_EPSILON = 1e-8
+_AGREED = (PolicyMismatchError, ValueError, DivergedError)
+"""Errors that all learners of a team raise alike, and therefore stay together."""
 
 
 class Learner:
@@ -102,8 +104,9 @@ class Learner:
         return self._networks.actor_weights()
 
     def close(self) -> None:
-        """End the threads; safe to call twice."""
+        """End the threads and leave the team; safe to call twice."""
         self._threads.shutdown()
+        self._team.close()
 
     def update(self, batches: Sequence[EpisodeBatch]) -> UpdateStats:
         """Learn from complete episodes; when that fails, the learner stays as it was.
@@ -134,8 +137,10 @@ class Learner:
         before = self.state()
         try:
             return self._update(part, joined_s)
-        except BaseException:
+        except BaseException as error:
             self.load_state(before)
+            if not isinstance(error, _AGREED):
+                self._team.close()
             raise
 
     def _update(self, part: Part, joined_s: float) -> UpdateStats:

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
@@ -24,6 +24,10 @@ from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerState, UpdateStats
 
+if TYPE_CHECKING:
+    from ray_rl.ppo.learner import Learner
+    from ray_rl.ppo.ray_team import LearnerTeam
+
 _DEATHS = 2
 """Deaths of the actor in a row, without an update finished between them, that are made good."""
 _FETCH_S = 20.0
@@ -31,16 +35,31 @@ _FETCH_S = 20.0
 
 
 class _LearnerProcess:
-    """What runs in the actor: a `Learner` that resolves references. Arguments as `RayLearner`."""
+    """What runs in the actor: a `Learner`, or the first of a team, that resolves references.
+
+    Arguments as `RayLearner`.
+    """
 
     def __init__(self, spec: EnvSpec, policy: PolicyConfig, ppo: PpoConfig, n_updates: int, run_seed: int) -> None:
         from ray_rl.ppo.learner import Learner
 
-        self._learner = Learner(spec, policy, ppo, n_updates, run_seed)
+        self._learner: Learner | LearnerTeam
+        if ppo.n_learners == 1:
+            self._learner = Learner(spec, policy, ppo, n_updates, run_seed)
+        else:
+            from ray_rl.ppo.ray_team import LearnerTeam
+
+            self._learner = LearnerTeam(spec, policy, ppo, n_updates, run_seed)
 
     def pid(self) -> int:
         """Number of the actor's process."""
         return os.getpid()
+
+    def pids(self) -> list[int]:
+        """Numbers of the processes of all learners, the actor's first."""
+        from ray_rl.ppo.learner import Learner
+
+        return [os.getpid()] if isinstance(self._learner, Learner) else self._learner.pids()
 
     def update(self, batches: Sequence[EpisodeBatch | ray.ObjectRef[EpisodeBatch]]) -> tuple[UpdateStats, LearnerState]:
         """Fetch all batches that came as references, at once, and learn; the state is that after the update."""
@@ -90,12 +109,12 @@ class RayPendingUpdate:
         return self._outcome
 
     def _take_in(self, timeout_s: float | None) -> None:
-        """Keep the outcome; when the actor died, ask the next one."""
+        """Keep the outcome; when the actor died, or another learner of its team, ask the next one."""
         try:
             stats, state = _get(self._reference, timeout_s)
         except TimeoutError:
             raise
-        except RayActorError as error:
+        except (RayActorError, LearnerDiedError) as error:
             try:
                 self._learner.replace(error)
             except LearnerDiedError as last:
@@ -115,7 +134,7 @@ class RayLearner:
     Args:
         spec: What the policy sees.
         policy: Size of the networks.
-        ppo: How to learn.
+        ppo: How to learn; with several learners the actor is the first of them.
         n_updates: Updates of the whole run.
         run_seed: Decides first weights and minibatches.
         num_cpus: CPUs that Ray sets aside for it. With 0 it shares with the workers, which mostly wait while it works.
@@ -172,6 +191,11 @@ class RayLearner:
         pid: int = self._ask("pid")
         return pid
 
+    def pids(self) -> list[int]:
+        """Numbers of the processes of all learners on their nodes, the actor's first."""
+        pids: list[int] = self._ask("pids")
+        return pids
+
     def send(self, method: str, *arguments: Any) -> Any:
         """Call the actor; returns a reference to its answer at once."""
         return getattr(self._actor, method).remote(*arguments)
@@ -181,8 +205,8 @@ class RayLearner:
         self._state = state
         self._n_deaths = 0
 
-    def replace(self, death: RayActorError) -> None:
-        """Let another actor take over from the state after the last finished update.
+    def replace(self, death: RayActorError | LearnerDiedError) -> None:
+        """Let another actor, with a team if there was one, take over from the state after the last finished update.
 
         Raises:
             LearnerDiedError: When they died too often.

@@ -16,6 +16,8 @@ from torch import Tensor, distributed
 
 from ray_rl.failures import RunError
 
+_distributed: Any = distributed  # torch's stubs leave out what is used here
+
 SILENCE_S = 120.0
 """How long a learner waits for the others before it gives up, in seconds."""
 
@@ -33,6 +35,7 @@ class Channel:
 
     def __init__(self, group: Any = None) -> None:
         self._group = group
+        self._is_closed = False
 
     def add_up(self, numbers: Tensor) -> Tensor:
         """Replace numbers by their sums over the learners, in place; returns them.
@@ -46,11 +49,19 @@ class Channel:
         """Replace numbers by the largest of each over the learners; otherwise as `add_up`."""
         return self._reduce(numbers, distributed.ReduceOp.MAX)
 
+    def close(self) -> None:
+        """Close the connections, so that the others learn at once that this learner is gone; safe to call twice."""
+        self._is_closed = self._is_closed or self._group is not None
+        self._group = None
+
     def _reduce(self, numbers: Tensor, operation: distributed.ReduceOp.RedOpType) -> Tensor:
+        if self._is_closed:
+            raise TeamBrokenError("the connection to the other learners was closed")
         if self._group is not None:
             try:
                 self._group.allreduce([numbers], operation).wait()
             except RuntimeError as error:
+                self.close()  # a neighbour of this learner need not be one of the learner that is gone
                 cause = str(error).strip().splitlines()[0]
                 raise TeamBrokenError(f"another learner does not answer: {cause}") from error
         return numbers
@@ -80,9 +91,24 @@ class Team:
     actor: Channel
     critic: Channel
 
+    def close(self) -> None:
+        """Leave: the others learn at once that this learner is gone; safe to call twice."""
+        self.actor.close()
+        self.critic.close()
+
 
 ALONE = Team(Channel(), Channel())
 """The team of a learner that has the whole batch."""
+
+
+def meeting_place(host: str, port: int = 0) -> Any:
+    """A store by which learners in several processes find each other.
+
+    Args:
+        host: Address of the first learner.
+        port: Where it listens; 0 for the first learner itself, whose store then has a ``port``.
+    """
+    return _distributed.TCPStore(host, port, is_master=port == 0, wait_for_workers=False)
 
 
 def join_team(store: Any, rank: int, size: int, silence_s: float = SILENCE_S) -> Team:
@@ -97,12 +123,11 @@ def join_team(store: Any, rank: int, size: int, silence_s: float = SILENCE_S) ->
     Raises:
         TeamBrokenError: When one of them does not come.
     """
-    torch_distributed: Any = distributed  # whose stubs leave these out
     try:
         actor, critic = (
             Channel(
-                torch_distributed.ProcessGroupGloo(
-                    torch_distributed.PrefixStore(name, store), rank, size, timedelta(seconds=silence_s)
+                _distributed.ProcessGroupGloo(
+                    _distributed.PrefixStore(name, store), rank, size, timedelta(seconds=silence_s)
                 )
             )
             for name in ("actor", "critic")

@@ -157,17 +157,26 @@ def test_what_one_learner_finds_wrong_all_refuse_and_nothing_changes() -> None:
         share_update(each, 2, batches)  # and they are still together
 
 
-def test_a_learner_that_is_left_alone_says_so_and_stays_as_it_was() -> None:
+@pytest.mark.parametrize("size", [2, 4])
+def test_learners_that_lose_one_say_so_at_once_and_stay_as_they_were(size: int) -> None:
     store: Any = distributed.HashStore()
-    with ThreadPoolExecutor(2) as threads:
-        team, gone = threads.map(lambda rank: join_team(store, rank, 2, 30.0), range(2))
-        with closing(make(team)) as learner:
-            before = learner.state()
-            part = split(concatenate_in_order(chunks(learner)), 2)[0]
-            del gone  # closes its connections, as the end of its process would
-            with pytest.raises(TeamBrokenError, match="another learner does not answer"):
-                learner.update_part(part)
-            assert_close(before, learner.state(), rtol=0, atol=0)
+    with ThreadPoolExecutor(size) as threads:
+        *teams, gone = threads.map(lambda rank: join_team(store, rank, size, 3600.0), range(size))
+        learners = [make(team) for team in teams]
+        before = learners[0].state()
+        parts = split(concatenate_in_order(chunks(learners[0])), size)
+        gone.close()  # as the end of its process would
+
+        def left_alone(rank: int) -> LearnerState:
+            for _ in range(2):
+                with pytest.raises(TeamBrokenError, match=r"does not answer|was closed"):
+                    learners[rank].update_part(parts[rank])
+            return learners[rank].state()
+
+        for state in threads.map(left_alone, range(size - 1)):
+            assert_close(before, state, rtol=0, atol=0)
+        for learner in learners:
+            learner.close()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
