@@ -277,6 +277,8 @@ class TrainConfig(_Group):
             )
         if self.ppo.n_learners > 1 and not self.collect.collector.startswith("ray"):
             raise ValueError(f"n_learners needs collector ray-tasks or ray-actors, not {self.collect.collector}")
+        if self.ppo.n_learners > 1 and self.policy.policy == "gru":
+            raise ValueError("n_learners needs policy mlp: gru learns from whole episodes, which minibatches would cut")
         if self.gate.until_compliance is not None and self.env.workflow is None:
             raise ValueError("until_compliance needs a workflow to comply with")
         if self.ppo.objective == "protocol" and self.env.episode_steps != PROTOCOL_STEPS[-1]:

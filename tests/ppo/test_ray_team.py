@@ -104,5 +104,7 @@ def test_several_learners_need_ray_and_an_episode_each() -> None:
         TrainConfig.from_mapping({"n_learners": 2, "collector": "executor"}, "test")
     with pytest.raises(UserError, match=r"n_learners \(9\) exceeds the 8 episodes of an update"):
         TrainConfig.from_mapping({"n_learners": 9, "episodes_per_update": 8}, "test")
+    with pytest.raises(UserError, match="n_learners needs policy mlp"):
+        TrainConfig.from_mapping({"n_learners": 2, "policy": "gru"}, "test")
     with pytest.raises(UserError, match="in one process: n_learners must be 1, not 2"):
         make_local_learner(MASKED, TrainConfig.from_mapping({"n_learners": 2}, "test"))
