@@ -88,6 +88,10 @@ class Oracle(Protocol):
         """Whether a reverse shell is reported: 95 times in 100."""
         ...
 
+    def reuses_number(self, reports: int) -> bool:
+        """Whether a new process bears one of the process numbers that were reported: each of 32767 alike."""
+        ...
+
     def escalates_removable(self, removable: int, hidden: int) -> bool:
         """Which kind of session an escalation takes: each session alike."""
         ...
@@ -99,7 +103,7 @@ class Oracle(Protocol):
 
 @dataclass
 class Sessions:
-    """Red's sessions on a host."""
+    """Red's sessions on a host; Remove kills the removable ones, whose process number was reported."""
 
     privileged: int = 0
     removable: int = 0
@@ -176,6 +180,7 @@ class ReferenceGame:
         self.files = [0] * N_HOSTS
         self.decoys: list[list[int]] = [[] for _ in range(N_HOSTS)]
         self.ports_seen: list[int | None] = [None] * N_HOSTS
+        self.reports = [0] * N_HOSTS
         self.known_addresses = {USER0}
         self.known_names = {USER0}
         self.known_subnets = {USER}
@@ -211,7 +216,7 @@ class ReferenceGame:
         block, host = divmod(action - FIRST_HOST_ACTION, N_HOSTS)
         if block == ANALYSE_BLOCK:  # sees files as they are before Red acts in this step
             return None, (host if self.files[host] else None)
-        if block == REMOVE_BLOCK:  # only shells that were reported and not escalated; always reports success
+        if block == REMOVE_BLOCK:  # only what bears a reported number and is not escalated; always reports success
             self.sessions[host].removable = 0
             return None, None
         if block == RESTORE_BLOCK:
@@ -312,25 +317,33 @@ class ReferenceGame:
         detected = self.oracle.detected()
         if outcome == PRIVILEGED_SESSION:
             self.sessions[host].privileged += 1
-        elif detected:
+        elif detected or self._reuses_number(host):
             self.sessions[host].removable += 1
         else:
             self.sessions[host].hidden += 1
+        self.reports[host] += detected
         self.known_names.add(host)
         self.known_addresses.add(host)
         return TRUE, Events(host, 2, 2, shell_reported=True) if detected else Events(host, 1, 1)
 
     def _brute_force(self, host: int, lured: bool) -> tuple[int, Events | None]:
-        """SSH: always seen, whether it succeeds or not; leaves no file and no process that Remove could kill."""
+        """SSH: always seen, whether it succeeds or not; leaves no file, and its process is never reported."""
         genuine = bool(SSH_HOSTS >> host & 1)
         if not genuine and not lured:
             return FALSE, None
         if not genuine or host == DEFENDER:
             return FALSE, Events(host, 10, 1)
-        self.sessions[host].hidden += 1
+        if self._reuses_number(host):
+            self.sessions[host].removable += 1
+        else:
+            self.sessions[host].hidden += 1
         self.known_names.add(host)
         self.known_addresses.add(host)
         return TRUE, Events(host, 11, 1)
+
+    def _reuses_number(self, host: int) -> bool:
+        """Blue never forgets a reported number, not even by a Restore; an unreported process may happen to bear it."""
+        return self.reports[host] > 0 and self.oracle.reuses_number(self.reports[host])
 
     def _escalate(self, host: int) -> int:
         here = self.sessions[host]

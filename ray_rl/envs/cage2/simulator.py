@@ -90,7 +90,7 @@ Row = NDArray[np.int64]
 PRIVILEGED = 0
 """[13] Red's privileged sessions on each host."""
 REMOVABLE = PRIVILEGED + N_HOSTS
-"""[13] user-level sessions that Remove kills: reverse shells that were detected."""
+"""[13] user-level sessions that Remove kills: those whose process number was reported."""
 HIDDEN = REMOVABLE + N_HOSTS
 """[13] user-level sessions that Remove does not kill."""
 FILES = HIDDEN + N_HOSTS
@@ -101,7 +101,9 @@ VSFTPDS = DECOY_SET + N_HOSTS
 """[13] DecoyVsftpd in place; the only decoy that can be there more than once."""
 PORTS_SEEN = VSFTPDS + N_HOSTS
 """[13] Red's stored port scans, with `SCAN_STORED`."""
-_SCALARS = PORTS_SEEN + N_HOSTS
+REPORTS = PORTS_SEEN + N_HOSTS
+"""[13] process numbers that were reported to Blue, who never forgets one."""
+_SCALARS = REPORTS + N_HOSTS
 (
     SESSION_HOSTS,  # masks of hosts: where Red has any session,
     PRIVILEGED_HOSTS,  # … a privileged one,
@@ -142,14 +144,18 @@ _SCALARS = PORTS_SEEN + N_HOSTS
 ) = range(_SCALARS, _SCALARS + 36)
 STATE_SIZE = LAST_ESCALATED + 1
 
-FORCED_EXPLOIT, FORCED_DETECTION, FORCED_REMOVABLE, FORCED_TARGET = range(4)
-NOTHING_FORCED = np.full(4, -1, dtype=np.int64)
-"""[4] outcomes that replace draws: exploit, detected (0/1), escalated session removable (0/1), target; -1 draws."""
+FORCED_EXPLOIT, FORCED_DETECTION, FORCED_REMOVABLE, FORCED_TARGET, FORCED_REUSE = range(5)
+N_FORCED = 5
+NOTHING_FORCED = np.full(N_FORCED, -1, dtype=np.int64)
+"""[5] outcomes that replace draws: exploit, detected (0/1), escalated session removable (0/1), target, reported process
+number used again (0/1); -1 draws."""
 
 ENV_SALT = np.uint64(0x656E7669726F6E)
 """Separates the environment's draws from those that pick Blue's actions."""
 TOP_EXPLOIT_SHARE = 0.75
 DETECTION_RATE = 0.95
+PROCESS_NUMBERS = 32767
+"""A process gets any of them that is free on its host."""
 
 _mix64 = njit(inline="always")(mix64)
 _unit_interval = njit(inline="always")(unit_interval)
@@ -186,7 +192,7 @@ def step_state(state: Row, action: int, forced: Row) -> float:
     Args:
         state: [STATE_SIZE] int64, changed in place.
         action: Blue's action, 0…144.
-        forced: [4] outcomes that replace draws, or `NOTHING_FORCED`.
+        forced: [N_FORCED] outcomes that replace draws, or `NOTHING_FORCED`.
 
     Returns:
         Blue's reward, a multiple of 0.1.
@@ -364,7 +370,7 @@ def _exploit(state: Row, host: int, forced: Row) -> int:
         return FALSE
     lured = state[DECOY_SET + host] & LURED_BY[exploit] != 0
     if exploit == SSH:
-        return _brute_force(state, host, lured)
+        return _brute_force(state, host, lured, forced)
     if exploit == HARAKA and state[HARAKA_BROKEN] >> host & 1:
         _leave_events(state, host, 1, 1, False)
         return FALSE
@@ -377,10 +383,12 @@ def _exploit(state: Row, host: int, forced: Row) -> int:
     detected = forced[FORCED_DETECTION] == 1 if forced[FORCED_DETECTION] >= 0 else _draw(state) < DETECTION_RATE
     if outcome == PRIVILEGED_SESSION:
         state[PRIVILEGED + host] += 1
-    elif detected:
+    elif detected or _reuses_number(state, host, forced):
         state[REMOVABLE + host] += 1
     else:
         state[HIDDEN + host] += 1
+    if detected:
+        state[REPORTS + host] += 1
     _take_host(state, host)
     _leave_events(state, host, 2 if detected else 1, 2 if detected else 1, detected)
     return TRUE
@@ -398,14 +406,23 @@ def _pick_exploit(state: Row, options: int, forced: Row) -> int:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _brute_force(state: Row, host: int, lured: bool) -> int:
+def _reuses_number(state: Row, host: int, forced: Row) -> bool:
+    """Whether a process that was not reported happens to bear a number that was: Remove kills it then."""
+    if forced[FORCED_REUSE] >= 0:
+        return forced[FORCED_REUSE] == 1
+    reports = state[REPORTS + host]
+    return reports > 0 and _draw(state) * PROCESS_NUMBERS < reports
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _brute_force(state: Row, host: int, lured: bool, forced: Row) -> int:
     genuine = SSH_HOSTS >> host & 1 == 1
     if not genuine and not lured:
         return FALSE
     if not genuine or host == DEFENDER:
         _leave_events(state, host, 10, 1, False)
         return FALSE
-    state[HIDDEN + host] += 1
+    state[(REMOVABLE if _reuses_number(state, host, forced) else HIDDEN) + host] += 1
     _take_host(state, host)
     _leave_events(state, host, 11, 1, False)
     return TRUE

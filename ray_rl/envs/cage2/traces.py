@@ -140,15 +140,16 @@ def replay(trace: Trace, rules: str) -> ReplayReport:
 
 
 def forced_outcomes(trace: Trace) -> NDArray[np.int64]:
-    """The random outcomes of a recording, as the simulator takes them: [E, T, 4] int64, -1 where nothing was drawn.
+    """The random outcomes of a recording, as the simulator takes them: [E, T, N_FORCED] int64, -1 for none.
 
     Which session an escalation took is not recorded; CAGE-2's red agents escalate right after each exploit, so that a
-    host never has both kinds.
+    host never has both kinds. A recording without ``red_reuse`` is one in which no process number came twice.
     """
     recorded = trace.arrays
-    forced = np.full((*recorded["blue_action"].shape, 4), -1, dtype=np.int64)
+    forced = np.full((*recorded["blue_action"].shape, s.N_FORCED), -1, dtype=np.int64)
     forced[..., s.FORCED_EXPLOIT] = recorded["red_exploit"].astype(np.int64) - 1
     forced[..., s.FORCED_DETECTION] = recorded["red_detected"]
+    forced[..., s.FORCED_REUSE] = recorded.get("red_reuse", 0)
     target = recorded["red_host"].astype(np.int64)
     if trace.red_agent == "bline":
         target = np.repeat(target[:, 1:2], target.shape[1], axis=1)  # drawn once, in its second action
@@ -161,7 +162,7 @@ def simulate(actions: NDArray[Any], forced: NDArray[np.int64], red_agent: int, r
 
     Args:
         actions: [E, T] Blue's actions, 0…144.
-        forced: [E, T, 4] outcomes, -1 where the simulator draws.
+        forced: [E, T, N_FORCED] outcomes, -1 where the simulator draws.
         red_agent: B_LINE, MEANDER or SLEEPER.
         rules: HEAD or LEADERBOARD.
     """

@@ -30,7 +30,7 @@ from ray_rl.envs.cyborg.blue_policies import MakeBlue, Seen
 from ray_rl.envs.cyborg.game import Game
 from ray_rl.envs.cyborg.raw_events import events_in
 from ray_rl.envs.cyborg.table import EMPTY_TABLES, Tables, draw_tables
-from ray_rl.envs.cyborg.truth import listening_sockets, truth_of_games
+from ray_rl.envs.cyborg.truth import listening_sockets, newest_is_removable, truth_of_games
 from ray_rl.episodes import RED_AGENTS
 
 RED_NAMES = ("bline", "meander", "sleep")
@@ -48,6 +48,7 @@ _STEP_TYPES: Mapping[str, type[np.generic]] = {
     "red_exploit": np.uint8,
     "red_success": np.uint8,
     "red_detected": np.uint8,
+    "red_reuse": np.uint8,
     "green_action": np.uint8,
     "reward": np.float64,
     "bline_state": np.uint8,
@@ -134,6 +135,8 @@ def _outcome(game: Game, action: int, observation: Mapping[str, Any], reward: fl
     subnet = getattr(red, "subnet", None)
     agent = controller.agent_interfaces["Red"].agent
     events = [_events(observation.get(name, {})) for name in HOSTS]
+    detected = host >= 0 and bool(events[host][2] & 1)
+    succeeded = controller.observation["Red"].data["success"].name == "TRUE"
     return {
         "blue_action": action,
         "blue_success": _SUCCESS[observation["success"].name],
@@ -142,7 +145,8 @@ def _outcome(game: Game, action: int, observation: Mapping[str, Any], reward: fl
         "red_subnet": -1 if subnet is None else SUBNETS.index(controller.state.subnets[subnet].name),
         "red_exploit": 0 if sub_action is None else 1 + EXPLOITS.index(type(sub_action).__name__),
         "red_success": _SUCCESS[controller.observation["Red"].data["success"].name],
-        "red_detected": int(host >= 0 and events[host][2] & 1),
+        "red_detected": detected,
+        "red_reuse": sub_action is not None and succeeded and not detected and newest_is_removable(game),
         "green_action": int(type(green).__name__ != "Sleep"),
         "reward": reward,
         "bline_state": agent.action if type(agent).__name__ == RED_AGENTS[0] else _NO_STATE,

@@ -68,15 +68,22 @@ def _count_sessions(state: Any) -> tuple[list[int], list[int], list[int]]:
 
     Remove ends a user-level session whose process was reported to Blue at any time.
     """
-    suspicious = state.sessions["Blue"][0].sus_pids
     counts = ([0] * N_HOSTS, [0] * N_HOSTS, [0] * N_HOSTS)
     for session in state.sessions["Red"].values():
-        if session.username in _ADMINISTRATORS:
-            level = 0
-        else:
-            level = 1 if session.pid in suspicious.get(session.host, ()) else 2
+        level = 0 if session.username in _ADMINISTRATORS else 1 if _was_reported(state, session) else 2
         counts[level][_PLACES[session.host]] += 1
     return counts
+
+
+def _was_reported(state: Any, session: Any) -> bool:
+    return session.pid in state.sessions["Blue"][0].sus_pids.get(session.host, ())
+
+
+def newest_is_removable(game: Game) -> bool:
+    """Whether Remove would end the session that Red opened last."""
+    state = game.controller.state
+    newest = list(state.sessions["Red"].values())[-1]
+    return newest.username not in _ADMINISTRATORS and _was_reported(state, newest)
 
 
 def session_hosts(game: Game) -> int:

@@ -20,7 +20,7 @@ class Chance:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        self.drawn = np.full(4, -1)
+        self.drawn = np.full(s.N_FORCED, -1)
 
     def exploit(self, options: list[int]) -> int:
         self.drawn[s.FORCED_EXPLOIT] = self._random.choice(options)
@@ -29,6 +29,11 @@ class Chance:
     def detected(self) -> bool:
         self.drawn[s.FORCED_DETECTION] = self._random.random() < 0.6
         return bool(self.drawn[s.FORCED_DETECTION])
+
+    def reuses_number(self, reports: int) -> bool:
+        assert reports > 0
+        self.drawn[s.FORCED_REUSE] = self._random.random() < 0.3
+        return bool(self.drawn[s.FORCED_REUSE])
 
     def escalates_removable(self, removable: int, hidden: int) -> bool:
         self.drawn[s.FORCED_REMOVABLE] = self._random.random() < removable / (removable + hidden)
@@ -54,7 +59,7 @@ def test_compiled_step_equals_the_reference(rules: str, red_agent: str, actions:
     state = np.empty(s.STATE_SIZE, dtype=np.int64)
     s.reset_state(state, np.uint64(seed), RED_CODES[red_agent], RULE_SETS.index(rules))
     for number, action in enumerate(actions):
-        chance.drawn = np.full(4, -1)
+        chance.drawn = np.full(s.N_FORCED, -1)
         shown = game.step(action)
         reward = s.step_state(state, action, chance.drawn)
         where = f"step {number + 1}, action {action}"

@@ -10,6 +10,7 @@ import pytest
 from ray_rl.config import UserError
 from ray_rl.envs.cage2.constants import N_HOSTS, RULE_SETS
 from ray_rl.envs.cage2.reference import ReferenceGame
+from ray_rl.envs.cage2.simulator import FORCED_REUSE, N_FORCED
 from ray_rl.envs.cage2.traces import forced_outcomes, load_trace, replay, replay_folder
 
 DATA = Path(__file__).parents[2] / "data" / "cage2"
@@ -20,7 +21,7 @@ class Recorded:
     """An oracle that repeats one recorded step."""
 
     def __init__(self) -> None:
-        self.outcome = np.full(4, -1)
+        self.outcome = np.full(N_FORCED, -1)
 
     def exploit(self, options: list[int]) -> int:
         assert self.outcome[0] in options
@@ -28,6 +29,9 @@ class Recorded:
 
     def detected(self) -> bool:
         return bool(self.outcome[1])
+
+    def reuses_number(self, reports: int) -> bool:
+        return bool(self.outcome[FORCED_REUSE])
 
     def escalates_removable(self, removable: int, hidden: int) -> bool:
         raise AssertionError("no recorded host ever has both kinds of session when Red escalates")
