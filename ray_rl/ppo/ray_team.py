@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
+from ray_rl.envs.masks import restore_masks
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import LearnerDiedError, LearnerState, UpdateStats
@@ -103,7 +104,8 @@ class LearnerTeam:
             raise LearnerDiedError(self._broken)
         started = time.perf_counter()
         whole = concatenate_in_order(batches)
-        check_episodes(whole, self._spec)  # before the learners begin: what one alone refuses leaves the others waiting
+        # Before the learners begin: what one alone refuses leaves the others waiting.
+        check_episodes(restore_masks(whole), self._spec)
         own, *others = split(whole, self._size)
         joined_s = time.perf_counter() - started
         under_way = [member.update_part.remote(part) for member, part in zip(self._members, others, strict=True)]
