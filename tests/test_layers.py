@@ -14,7 +14,7 @@ import ray_rl
 
 ROOT = Path(ray_rl.__file__).parent
 ROOMS = (
-    ("", "config", "seeding", "episodes", "metrics", "failures", "interruption", "storage", "workflow"),
+    ("", "kernel_cache", "config", "seeding", "episodes", "metrics", "failures", "interruption", "storage", "workflow"),
     ("ray_runtime", "lease", "mirror"),
     ("envs", "checkpoint"),  # a checkpoint holds what the policy sees; evaluation and training read it
     ("policy",),
