@@ -4,6 +4,10 @@ The lease is a small file with its owner's name and a number that the owner rais
 wants the run and finds a lease watches it: when the number changes the run is in use; when it stands still for long
 enough the owner is gone, and the lease is taken over. Only the watcher's own clock counts, so clocks may disagree.
 Where a process can see that the owner was one of its own machine and is gone, it does not wait.
+
+Leases are numbered, and the highest number holds. To take over is to create the next number, which a storage grants to
+one of several who try at the same moment; only then is the former file removed. (To replace a single file would let a
+slow taker remove the lease that a quicker one had just written.)
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -29,14 +34,13 @@ from ray_rl.storage import storage_errors, write_new, write_whole
 if TYPE_CHECKING:
     from upath import UPath
 
-LEASE = ".lease.json"
-"""Name of the lease's file in the run's folder."""
+_LEASE = re.compile(r"\.lease-(\d{6})\.json")
 
 BEAT_S = 10.0
 """Seconds between two heartbeats."""
 _BEATS_UNTIL_STALE = 4
 _SETTLE_BEATS = 0.1
-"""Time, in beats, after which one looks whether somebody else took the lease at the same moment."""
+"""Time, in beats, after which one looks whether somebody else wrote the same number, in storages that cannot refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +99,18 @@ class Lease:
             UserError: When somebody else holds it.
             OSError: When the storage fails.
         """
-        lease = cls(folder / LEASE, Owner.this_process(), beat_s)
-        found = _read(lease._file)
-        if found is not None:
-            _watch(lease._file, found, say, beat_s)
-            _remove(lease._file)
+        number = 1
+        while (found := held(folder)) is not None:
+            if _stands_still(found, say, beat_s):
+                number = _number(found) + 1
+                break
+        owner = Owner.this_process()
+        lease = cls(lease_file(folder, number), owner, beat_s)
         lease._create()
         time.sleep(_SETTLE_BEATS * beat_s)
         lease._refuse_other_owner()
+        if found is not None:
+            _remove(found)
         lease._thread.start()
         return lease
 
@@ -113,12 +121,14 @@ class Lease:
             RunError: When it is not.
             OSError: When the storage fails.
         """
-        holder = _owner_in(_read(self._file))
-        if holder is not None and holder.key != self._owner.key:
-            raise RunError(
-                f"{self._file.parent} was taken over by {_in_words(holder)} while this process gave no sign of life: "
-                "it goes on there, this one ends and writes nothing more"
-            )
+        file = held(self._file.parent)
+        if file == self._file and self._is_owner(file):
+            return
+        by = f" by {_in_words(_owner_in(_read(file)))}" if file is not None else ""
+        raise RunError(
+            f"{self._file.parent} was taken over{by} while this process gave no sign of life: "
+            "it goes on there, this one ends and writes nothing more"
+        )
 
     def close(self) -> None:
         """Give the run free."""
@@ -130,16 +140,20 @@ class Lease:
             _remove(self._file)
 
     def _create(self) -> None:
-        """Write the first beat; where the storage can, only when no other lease is there."""
+        """Write the first beat; where the storage can, only when no lease of this number is there."""
         try:
             write_new(self._file, self._content())
         except FileExistsError:
-            self._refuse_other_owner()
+            raise UserError(_in_use(self._file, _owner_in(_read(self._file)))) from None
 
     def _refuse_other_owner(self) -> None:
-        holder = _owner_in(_read(self._file))
-        if holder is not None and holder.key != self._owner.key:
-            raise UserError(_in_use(self._file, holder))
+        if not self._is_owner(self._file):
+            raise UserError(_in_use(self._file, _owner_in(_read(self._file))))
+
+    def _is_owner(self, file: UPath) -> bool:
+        """Whether a lease is this process's; one that cannot be read is nobody else's."""
+        owner = _owner_in(_read(file))
+        return owner is None or owner.key == self._owner.key
 
     def _renew(self) -> None:
         while not self._closed.wait(self._beat_s):
@@ -153,11 +167,47 @@ class Lease:
         return json.dumps(asdict(self._owner) | {"beats": self._beats}).encode()
 
 
-def _watch(file: UPath, found: bytes, say: Callable[[str], None], beat_s: float) -> None:
-    """Return once the owner of a lease must be gone; raise when it gives a sign of life."""
+def held(folder: UPath) -> UPath | None:
+    """The file of a run's lease; None when nobody holds it.
+
+    Args:
+        folder: The run's folder; need not exist.
+
+    Raises:
+        OSError: When the storage fails.
+    """
+    with storage_errors():
+        try:
+            names = [str(path).rsplit("/", 1)[-1] for path in folder.fs.ls(folder.path, detail=False, refresh=True)]
+        except FileNotFoundError:
+            return None
+    return max((folder / name for name in names if is_lease(name)), key=_number, default=None)
+
+
+def lease_file(folder: UPath, number: int = 1) -> UPath:
+    """The file of a run's lease of some number; the highest holds."""
+    return folder / f".lease-{number:06}.json"
+
+
+def is_lease(name: str) -> bool:
+    """Whether a file's name is that of a lease."""
+    return _LEASE.fullmatch(name) is not None
+
+
+def _number(file: UPath) -> int:
+    match = _LEASE.fullmatch(file.name)
+    assert match is not None
+    return int(match[1])
+
+
+def _stands_still(file: UPath, say: Callable[[str], None], beat_s: float) -> bool:
+    """Watch a lease: True once its owner must be gone, False when the lease went away; raise at a sign of life."""
+    found = _read(file)
+    if found is None:
+        return False
     owner = _owner_in(found)
     if owner is not None and owner.is_gone():
-        return
+        return True
     patience_s = _BEATS_UNTIL_STALE * beat_s
     say(f"{file.parent} was last used by {_in_words(owner)}: waiting {patience_s:.0f} s for a sign of life")
     until = time.monotonic() + patience_s
@@ -165,9 +215,10 @@ def _watch(file: UPath, found: bytes, say: Callable[[str], None], beat_s: float)
         time.sleep(beat_s / 4)
         now = _read(file)
         if now is None:
-            return
+            return False
         if now != found:
             raise UserError(_in_use(file, _owner_in(now)))
+    return True
 
 
 def _in_use(file: UPath, owner: Owner | None) -> str:

@@ -30,7 +30,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from ray_rl.checkpoint import Checkpoint, checkpoints_in, save_checkpoint
 from ray_rl.config import TrainConfig, UserError, load_yaml
 from ray_rl.failures import RunError
-from ray_rl.lease import LEASE, Lease
+from ray_rl.lease import Lease, is_lease
 from ray_rl.metrics import check_names
 from ray_rl.mirror import Mirror
 from ray_rl.storage import Location, check_writable, is_remote, location, storage_errors, write_whole
@@ -295,7 +295,7 @@ def _check_use(path: Location, config: TrainConfig) -> None:
         raise UserError(f"--resume: {path} holds no run; name the folder of one with --run-dir")
     if used:
         _check_same_run(load_yaml(path / _CONFIG), config, path)
-    elif path.exists() and any(p.name not in (_LOCK, LEASE) for p in path.iterdir()):
+    elif path.exists() and any(p.name != _LOCK and not is_lease(p.name) for p in path.iterdir()):
         raise UserError(f"--run-dir {path} is not empty and holds no run: choose another folder")
 
 

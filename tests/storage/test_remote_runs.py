@@ -23,7 +23,7 @@ from ray_rl.checkpoint import checkpoints_in, load_checkpoint
 from ray_rl.cli import main
 from ray_rl.config import TrainConfig, UserError
 from ray_rl.failures import RunError
-from ray_rl.lease import LEASE, Lease
+from ray_rl.lease import Lease, held, lease_file
 from ray_rl.run_folder import RunFolder
 from ray_rl.storage import location, write_whole
 from ray_rl.trainer import train
@@ -186,12 +186,14 @@ def test_a_run_that_was_taken_over_ends_and_leaves_the_heirs_files_alone(place: 
     heir = {"key": "2", "host": "heir", "pid": 41, "pid_space": "elsewhere", "beats": 0}
     with contextlib.suppress(RunError), RunFolder.open(small(place)) as folder:
         folder.record(1, 16, 1600, 1.0, {"rollout/return_mean": -1.0})
-        write_whole(location(place) / LEASE, json.dumps(heir).encode())
+        write_whole(lease_file(location(place), 2), json.dumps(heir).encode())
         with pytest.raises(RunError, match="taken over by process 41 on heir"):
             folder.save(checkpoint, keep=1)
     assert not (location(place) / "metrics.jsonl").exists()
     assert checkpoint_names(place) == []
-    assert "heir" in (location(place) / LEASE).read_text()
+    file = held(location(place))
+    assert file is not None
+    assert "heir" in file.read_text()
 
 
 @pytest.fixture
