@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ray_rl.bench.machine import Machine, this_machine
+from ray_rl.bench.minicage import episode_player, load_minicage
 from ray_rl.bench.rounds import Spread, measure_in_rounds
 from ray_rl.config import EnvConfig, UserError
 from ray_rl.envs.api import BatchedEnv
@@ -69,7 +71,12 @@ class EnvBench:
 
 
 def bench_env(
-    *, rules: str = "head", rounds: int = 5, hidden_size: int = 64, cyborg_path: str | None = None
+    *,
+    rules: str = "head",
+    rounds: int = 5,
+    hidden_size: int = 64,
+    cyborg_path: str | None = None,
+    minicage_path: str | None = None,
 ) -> EnvBench:
     """Measure steps per second of process CPU time on one core.
 
@@ -78,9 +85,15 @@ def bench_env(
         rounds: Measurements of each row, interleaved.
         hidden_size: Units of both hidden layers of the policy that acts.
         cyborg_path: Folder of a CybORG checkout, or None to look for an importable one.
+        minicage_path: Folder of a checkout of MiniCAGE, or None to leave it out.
+
+    Raises:
+        UserError: When there is no MiniCAGE at its path.
     """
     machine = this_machine()
     measurements = dict(_simulator_rows(rules, hidden_size))
+    if minicage_path is not None:
+        measurements |= _minicage_rows(minicage_path)
     not_run: list[tuple[str, str]] = []
     try:
         measurements |= _cyborg_rows(rules, hidden_size, cyborg_path)
@@ -131,6 +144,17 @@ def _cyborg_rows(rules: str, hidden_size: int, path: str | None) -> dict[str, Ca
             _STEPS, lambda: _play_built_anew(upstream, hidden_size)
         ),
     }
+
+
+def _minicage_rows(path: str) -> dict[str, Callable[[], float]]:
+    minicage = load_minicage(path)
+    rows: dict[str, Callable[[], float]] = {}
+    for batch_size in BATCH_SIZES:
+        play = episode_player(minicage, batch_size, _STEPS)
+        rows[f"MiniCAGE (numpy, other rules), its Meander, random Blue, {batch_size} together"] = partial(
+            _rate, batch_size * _STEPS, play
+        )
+    return rows
 
 
 def _play_adapter(game: Game, actions: NDArray[np.int64]) -> None:

@@ -27,6 +27,8 @@ class BenchEnvFlags:
     """Units of both hidden layers of the policy that acts."""
     cyborg_path: str | None = None
     """Folder of a CybORG 2.1 checkout to measure beside the simulator."""
+    minicage_path: str | None = None
+    """Folder of a checkout of CybORG_plus_plus, whose MiniCAGE is a public fast re-implementation with other rules."""
     json: Path | None = None
     """File for what the table shows, as JSON."""
 
@@ -42,7 +44,11 @@ def run(words: list[str]) -> int:
     if flags.rounds < 1 or flags.hidden_size < 1:
         raise UserError("--rounds and --hidden-size must be 1 or more")
     result = bench_env(
-        rules=flags.rules, rounds=flags.rounds, hidden_size=flags.hidden_size, cyborg_path=flags.cyborg_path
+        rules=flags.rules,
+        rounds=flags.rounds,
+        hidden_size=flags.hidden_size,
+        cyborg_path=flags.cyborg_path,
+        minicage_path=flags.minicage_path,
     )
     console = make_console()
     console.print(_table(result))

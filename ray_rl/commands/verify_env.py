@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from ray_rl.checkpoint import find_checkpoint, load_checkpoint
 from ray_rl.commands.flags import parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.config import RuleSet, UserError
@@ -23,8 +22,8 @@ from ray_rl.envs.cyborg.game import Game
 from ray_rl.envs.cyborg.returns import MARGIN, Equivalence, compare_returns, simulated_returns
 from ray_rl.envs.cyborg.rule_set import identify
 from ray_rl.envs.cyborg.side_by_side import PairReport, play_side_by_side
+from ray_rl.evaluate.policies import load_policy
 from ray_rl.policy.acting import acting_policy
-from ray_rl.policy.inference import PolicyWeights
 from ray_rl.seeding import Purpose, episode_seeds
 
 _SIMULATED_PER_LIVE = 4
@@ -46,7 +45,7 @@ class VerifyFlags:
     episode_steps: int = 100
     """Steps of a live episode."""
     checkpoint: Path | None = None
-    """Folder of a trained run, to play its policy as well."""
+    """Trained policy to play as well: a run's folder, a checkpoint, a saved policy, or the name of a shipped one."""
     record: Path | None = None
     """Folder for recordings of the live episodes, as --traces takes them."""
     seed: int = 0
@@ -155,13 +154,14 @@ def _compare_freely(pair: PairReport, make_blue: MakeBlue, rules: str, flags: Ve
     return compare_returns(pair.returns, simulated_returns(pair.red, make_blue, rules, seeds, flags.episode_steps))
 
 
-def _trained(path: Path) -> MakeBlue:
-    checkpoint = load_checkpoint(find_checkpoint(path))
-    env = checkpoint.config.env
+def _trained(name: Path) -> MakeBlue:
+    trained = load_policy(name)
+    env = trained.env
     if env.env not in ("cage2", "cyborg"):
-        raise UserError(f"--checkpoint {path} was trained in {env.env!r}, not in CAGE-2")
-    weights = PolicyWeights.from_network(checkpoint.arrays)
-    return lambda seed: Network(acting_policy(weights), seed, env.table, env.view, env.actions)
+        raise UserError(f"--checkpoint {name} was trained in {env.env!r}, not in CAGE-2")
+    if env.workflow is not None:
+        raise UserError(f"--checkpoint {name} follows an order of repair, which verify-env does not give: name another")
+    return lambda seed: Network(acting_policy(trained.weights), seed, env.table, env.view, env.actions)
 
 
 def _show_live(console: Console, live: _Live) -> None:

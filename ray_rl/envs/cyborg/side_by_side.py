@@ -6,6 +6,7 @@ Red's actions and the whole true state must come out equal in every step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +18,15 @@ from ray_rl.envs.cage2.traces import replay
 from ray_rl.envs.cyborg.blue_policies import MakeBlue
 from ray_rl.envs.cyborg.game import Game
 from ray_rl.envs.cyborg.recorder import RED_NAMES, record_episodes, save_trace
+from ray_rl.envs.cyborg.returns import FEWEST
 from ray_rl.seeding import Purpose, episode_seeds
 
 _CHUNK = 20
 """Episodes recorded before they are replayed."""
 _SLEEPING_RED = RED_NAMES[2]
 _SLEEPING_RED_SHARE = 0.2
-"""Nothing much can happen while Red sleeps: these pairs get this share of the episodes of others."""
+"""Nothing much can happen while Red sleeps: these pairs get this share of the episodes of others, but enough for the
+comparison of means where all pairs can have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def play_side_by_side(
         game: The CybORG.
         rules: Its rule set.
         policies: Blue's policies by name.
-        n_episodes: Episodes in all; pairs with a sleeping Red get a fifth of what the others get.
+        n_episodes: Episodes in all; see `share_out`.
         seed: Decides all episodes.
         n_steps: Steps per episode.
         save_to: Folder for the recordings, or None to keep none.
@@ -97,8 +100,13 @@ def play_side_by_side(
 
 
 def share_out(blues: tuple[str, ...], n_episodes: int) -> list[tuple[str, str, int]]:
-    """Episodes of each pair of red agent and Blue policy; at least one each."""
+    """Episodes of each pair of red agent and Blue policy; at least one each, a few more than asked in all.
+
+    Pairs with a sleeping Red get a fifth of what the others get, or `FEWEST` if that is more, but no more than others.
+    """
     pairs = [(red, blue) for red in RED_NAMES for blue in blues]
-    weights = np.array([_SLEEPING_RED_SHARE if red == _SLEEPING_RED else 1.0 for red, _ in pairs])
-    counts = np.maximum(1, np.ceil(n_episodes * weights / weights.sum())).astype(int)
-    return [(red, blue, int(count)) for (red, blue), count in zip(pairs, counts, strict=True)]
+    asleep = [red == _SLEEPING_RED for red, _ in pairs]
+    weights = np.where(asleep, _SLEEPING_RED_SHARE, 1.0)
+    few = max(n_episodes * _SLEEPING_RED_SHARE / weights.sum(), min(FEWEST, n_episodes / len(pairs)))
+    many = (n_episodes - few * sum(asleep)) / (len(pairs) - sum(asleep))
+    return [(*pair, max(1, math.ceil(few if still else many))) for pair, still in zip(pairs, asleep, strict=True)]

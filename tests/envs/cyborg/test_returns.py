@@ -46,3 +46,11 @@ def test_episodes_are_shared_out_over_all_pairs(n_episodes: int) -> None:
     assert len(shares) == 6
     assert sum(count for _, _, count in shares) >= n_episodes
     assert min(count for _, _, count in shares) >= 1
+
+
+def test_pairs_with_a_sleeping_red_get_few_episodes_but_enough_to_compare_means() -> None:
+    blues = ("sleep", "random", "react_restore", "react_remove", "mixed", "probing", "trained")
+    counts = {red: {count for r, _, count in share_out(blues, 2000) if r == red} for red in ("bline", "sleep")}
+    assert counts["sleep"] == {FEWEST}
+    assert min(counts["bline"]) > 4 * FEWEST
+    assert {count for _, _, count in share_out(blues, 210)} == {10}
