@@ -15,7 +15,7 @@ import ray_rl
 ROOT = Path(ray_rl.__file__).parent
 ROOMS = (
     ("", "kernel_cache", "config", "seeding", "episodes", "metrics", "failures", "interruption", "storage", "workflow"),
-    ("ray_runtime", "lease", "mirror"),
+    ("ray_runtime", "ray_local_cluster", "lease", "mirror"),
     ("envs", "checkpoint"),  # a checkpoint holds what the policy sees; evaluation and training read it
     ("policy",),
     ("rollout", "rollout_cage2"),

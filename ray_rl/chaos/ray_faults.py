@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,10 +21,8 @@ from ray_rl.chaos.plan import STANDSTILL_S, FaultName
 from ray_rl.collect.ray_tasks import collect_chunk
 from ray_rl.failures import RunError
 from ray_rl.ppo.ray_learner import _LearnerProcess
-from ray_rl.ray_runtime import FAST_FAILURE
 
 _ANSWER_S = 60.0
-_STORE_BYTES = 200 * 2**20
 _SAMPLER = f"ray::{cast('Any', collect_chunk)._function_name.rpartition('.')[2]}"
 _LEARNER = f"ray::{_LearnerProcess.__name__}"
 
@@ -43,30 +40,6 @@ class Processes:
     raylet: int
     samplers: list[int]
     learners: list[int]
-
-
-@contextmanager
-def local_cluster(n_nodes: int) -> Iterator[Any]:
-    """Be connected to a Ray of several nodes on this machine: a head without CPUs, and nodes of one CPU each."""
-    from ray.cluster_utils import Cluster
-
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": dict(FAST_FAILURE)}
-    cluster: Any = cast("Any", Cluster)(
-        initialize_head=True, head_node_args={**head, "object_store_memory": _STORE_BYTES}
-    )
-    try:
-        for _ in range(n_nodes):
-            add_node(cluster)
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-
-
-def add_node(cluster: Any) -> None:
-    """Let a node of one CPU join a local cluster."""
-    cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES)
 
 
 def cause(fault: FaultName, rng: np.random.Generator) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 from rich.table import Table
 
 from ray_rl.bench.env import EnvBench, bench_env
+from ray_rl.commands import bench_scale
 from ray_rl.commands.flags import parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.config import RuleSet, UserError, suggest
 
-_PARTS = ("env",)
+_PARTS = ("env", "scale")
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,16 @@ class BenchEnvFlags:
 def run(words: list[str]) -> int:
     """Run the benchmark that the first word names; returns the exit code."""
     if not words or words[0] in ("-h", "--help"):
-        print("usage: ray-rl bench PART [flags]\n\n  env  steps per second on one core, simulator to whole rollout")
+        print(
+            "usage: ray-rl bench PART [flags]\n\n"
+            "  env    steps per second on one core, simulator to whole rollout\n"
+            "  scale  one driver and more and more simulated nodes; where driver, object store and learner are full"
+        )
         return 0 if words else 2
     if words[0] not in _PARTS:
         raise UserError(f"nothing to bench called {words[0]!r}{suggest(words[0], _PARTS)}")
+    if words[0] == "scale":
+        return bench_scale.run(words[1:])
     flags = parse(BenchEnvFlags, "bench env", "Steps per second of process CPU time, on one core.", words[1:])
     if flags.rounds < 1 or flags.hidden_size < 1:
         raise UserError("--rounds and --hidden-size must be 1 or more")

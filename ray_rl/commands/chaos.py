@@ -91,10 +91,13 @@ def run(words: list[str]) -> int:
 
 def _on_cluster(flags: ChaosFlags, stack: contextlib.ExitStack, hold: Any) -> Drill:
     """Connect to the cluster that the flags name, or make one, and hold the drill there."""
-    from ray_rl.chaos.ray_faults import add_node, cause, local_cluster
-    from ray_rl.ray_runtime import connection
+    from ray_rl.chaos.ray_faults import cause
+    from ray_rl.ray_local_cluster import add_nodes, local_cluster
+    from ray_rl.ray_runtime import FAST_FAILURE, connection
 
-    cluster: Any = stack.enter_context(local_cluster(flags.nodes)) if flags.address is None else None
+    cluster: Any = stack.enter_context(local_cluster(FAST_FAILURE)) if flags.address is None else None
+    if cluster is not None:
+        add_nodes(cluster, flags.nodes)
     address: str = cluster.address if flags.address is None else flags.address
     stack.enter_context(connection(address, 1))
     rng = np.random.default_rng(flags.seed)
@@ -102,7 +105,7 @@ def _on_cluster(flags: ChaosFlags, stack: contextlib.ExitStack, hold: Any) -> Dr
     def cause_and_mend(fault: FaultName) -> str:
         whom = cause(fault, rng)
         if cluster is not None and fault in ("node", "silence"):
-            add_node(cluster)
+            add_nodes(cluster)
         return whom
 
     drill: Drill = hold(address, cause_and_mend)
