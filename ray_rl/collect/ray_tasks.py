@@ -4,7 +4,8 @@ About two tasks per CPU are in flight, the rest waits here, so a cluster that gr
 drowned in it. Each task returns two objects: a small summary for the driver, and the episodes, which go from the
 worker's store to the learner's without passing through the driver. A task that dies with its worker runs again
 elsewhere. One that takes far longer than others (on a slow node, or behind a link that is cut) is sent once more with
-the same weights; the copy that finishes first counts, the others are dropped.
+the same weights; the copy that finishes first counts. The others may run to their end: what is merely slow (a worker
+that has just started) is left alone, and only what goes on for as long again is taken for stuck and killed.
 """
 
 from __future__ import annotations
@@ -58,14 +59,17 @@ class _Run:
         weights: Reference to what acts in them, in every copy.
         policy_version: Of the weights.
         sent_at: When the latest copy was sent, by the monotonic clock.
-        copies: References to summary and episodes of each task that runs it.
+        number: Of that sending; tasks start in the order in which they were sent.
+        copies: Reference to the summary of each task that runs it, with that to its episodes and the number of its
+            sending.
     """
 
     requests: list[EpisodeRequest]
     weights: Any
     policy_version: int
     sent_at: float = 0.0
-    copies: dict[ray.ObjectRef[Any], ray.ObjectRef[Any]] = field(default_factory=dict)
+    number: int = 0
+    copies: dict[ray.ObjectRef[Any], tuple[ray.ObjectRef[Any], int]] = field(default_factory=dict)
 
 
 class RayTasksCollector:
@@ -99,6 +103,9 @@ class RayTasksCollector:
         self._looked_at = time.monotonic()
         self._silent_until = self._looked_at
         self._running: dict[ray.ObjectRef[Any], _Run] = {}
+        self._outrun: dict[ray.ObjectRef[Any], float] = {}
+        self._n_sent = 0
+        self._latest_done = 0
         self._finished: deque[Chunk] = deque()
         self._failures: deque[Exception] = deque()
         self._weights_ref: Any = None
@@ -157,8 +164,26 @@ class RayTasksCollector:
             self._backlog.n_workers = max(1, n_cpus)
             self._start_tasks()
         for run in self._runs():
-            if len(run.copies) < _COPIES and self._punctuality.is_late(time.monotonic() - run.sent_at, len(run.copies)):
+            if len(run.copies) < _COPIES and self._is_started(run) and self._is_late(run.sent_at, len(run.copies)):
                 self._send(run)
+        self._look_at_outrun()
+
+    def _is_started(self, run: _Run) -> bool:
+        """Whether a worker has taken up the chunk: one that was sent later is done, or there are workers for all."""
+        return run.number < self._latest_done or len(self._running) <= self._backlog.n_workers
+
+    def _is_late(self, since: float, n_copies: int) -> bool:
+        return self._punctuality.is_late(time.monotonic() - since, n_copies)
+
+    def _look_at_outrun(self) -> None:
+        """Forget copies that have ended since another was faster, and kill those that seem not to end."""
+        if self._outrun:
+            refs = list(self._outrun)
+            for ref in ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0]:
+                del self._outrun[ref]
+        for ref in [ref for ref, since in self._outrun.items() if self._is_late(since, _COPIES)]:
+            ray.cancel(ref, force=True)
+            del self._outrun[ref]
 
     def _ask_autoscaler(self, n_episodes: int) -> None:
         """Ask for as many CPUs as these episodes can use, within the limit; `close` takes it back."""
@@ -173,8 +198,9 @@ class RayTasksCollector:
 
     def _send(self, run: _Run) -> None:
         summary, batch = cast("Any", collect_chunk).remote(run.weights, self._env, run.requests, run.policy_version)
-        run.copies[summary] = batch
-        run.sent_at = time.monotonic()
+        self._n_sent += 1
+        run.number, run.sent_at = self._n_sent, time.monotonic()
+        run.copies[summary] = batch, run.number
         self._running[summary] = run
 
     def _take_in(self, done: list[ray.ObjectRef[Any]]) -> None:
@@ -183,9 +209,10 @@ class RayTasksCollector:
             run = self._running.pop(summary_ref, None)
             if run is None:  # another copy was there first
                 continue
-            batch_ref = run.copies.pop(summary_ref)
+            batch_ref, number = run.copies.pop(summary_ref)
             if isinstance(summary, RayError) and run.copies:  # its copy may still make it
                 continue
+            self._latest_done = max(self._latest_done, number)
             self._drop_copies(run)
             if isinstance(summary, Exception):
                 self._failures.append(name_episode(summary, run.requests, _RETRIES))
@@ -198,17 +225,22 @@ class RayTasksCollector:
             self._start_tasks()
 
     def _drop_copies(self, run: _Run) -> None:
-        """End the tasks that run a chunk which has finished elsewhere, with the processes that were so slow."""
+        """Wait no more for the tasks that run a chunk which has finished elsewhere.
+
+        Killing their processes at once would hit those that are slow because they have just started, and whoever
+        starts in their place would be as slow: a cluster that grows would come to a halt.
+        """
         for summary_ref in run.copies:
             del self._running[summary_ref]
-            ray.cancel(summary_ref, force=True)
+            self._outrun[summary_ref] = time.monotonic()
         run.copies.clear()
 
     def close(self) -> None:
         """Cancel what is running, forget the weights, and ask for no more CPUs."""
-        for summary_ref in self._running:
+        for summary_ref in [*self._running, *self._outrun]:
             ray.cancel(summary_ref, force=True)
         self._running.clear()
+        self._outrun.clear()
         self._finished.clear()
         self._failures.clear()
         self._backlog.clear()

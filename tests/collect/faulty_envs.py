@@ -24,7 +24,7 @@ FOLDER_VARIABLE = "FAULTY_ENVS_FOLDER"
 OBSERVATION_SIZE = 4
 N_ACTIONS = 3
 
-FaultKind = Literal["raise", "nan-observation", "nan-reward", "shape", "hang", "hold", "die"]
+FaultKind = Literal["raise", "nan-observation", "nan-reward", "shape", "hang", "hold", "dawdle", "die"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,21 @@ class Faults:
             file.unlink()
         return kind
 
+    def dawdler(self, request: EpisodeRequest) -> int:
+        """Number of the process that dawdles over an episode."""
+        return int(self._mark(request.seed).read_text())
+
+    def hurry(self, request: EpisodeRequest) -> None:
+        """Let a dawdling episode go on."""
+        self._mark(request.seed).unlink()
+
+    def dawdle(self, seed: int) -> None:
+        """Wait until somebody says `hurry`."""
+        mark = self._mark(seed)
+        mark.write_text(str(os.getpid()))
+        while mark.exists():
+            threading.Event().wait(0.05)
+
     def clear(self) -> None:
         """Mend everything."""
         for file in self.folder.iterdir():
@@ -60,6 +75,9 @@ class Faults:
 
     def _file(self, seed: int) -> Path:
         return self.folder / str(seed % 2**32)
+
+    def _mark(self, seed: int) -> Path:
+        return self._file(seed).with_suffix(".dawdler")
 
 
 class Faulty(gymnasium.Env[Any, int]):
@@ -103,6 +121,8 @@ class Faulty(gymnasium.Env[Any, int]):
             case "hold":  # until it is mended
                 while Faults(Path(os.environ[FOLDER_VARIABLE])).due(self._seed, self._step):
                     threading.Event().wait(0.05)
+            case "dawdle":
+                Faults(Path(os.environ[FOLDER_VARIABLE])).dawdle(self._seed)
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
         return self._position.astype(np.float32)

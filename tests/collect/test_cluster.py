@@ -134,6 +134,37 @@ def test_a_chunk_that_is_late_is_run_elsewhere_with_the_weights_it_was_sent_with
         cluster.remove_node(node, allow_graceful=False)
 
 
+def test_who_was_outrun_works_on_when_it_was_only_slow_and_is_killed_when_it_is_stuck(
+    cluster: Cluster, faults: Faults
+) -> None:
+    """Killed at once, workers that are slow because they have just started would never get beyond that."""
+    node = add_node(cluster, 4)
+    requests = requests_for(40)
+    with collector(late_s=1.0, episodes_per_chunk=1) as on_cluster:
+        on_cluster.submit(requests)
+        list(on_cluster.completed())
+        slow, stuck = requests[7], requests[20]
+        for request in (slow, stuck):
+            faults.plant(request, "dawdle", once=True)
+        on_cluster.submit(requests)
+        done = []
+        for chunk in on_cluster.completed():
+            done.append(chunk)
+            if slow.index in chunk.summary.indices:
+                slow_pid = faults.dawdler(slow)
+                assert chunk.summary.pid != slow_pid
+                faults.hurry(slow)
+        assert indices_of(done) == list(range(40))
+        stuck_pid = faults.dawdler(stuck)
+        workers: set[int] = set()
+        give_up_at = time.monotonic() + 60
+        while slow_pid not in workers or psutil.pid_exists(stuck_pid):
+            assert time.monotonic() < give_up_at, f"{slow_pid} among {workers}? {stuck_pid} gone?"
+            on_cluster.submit(requests)
+            workers |= {chunk.summary.pid for chunk in on_cluster.completed()}
+    cluster.remove_node(node, allow_graceful=False)
+
+
 def raylet_of(node: Any) -> psutil.Process:
     (info,) = node.all_processes["raylet"]
     return psutil.Process(info.process.pid)
