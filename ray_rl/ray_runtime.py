@@ -24,6 +24,7 @@ from typing import Any, cast
 import grpc
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import ray_rl
 from ray_rl.config import UserError
@@ -138,6 +139,11 @@ def _join(address: str, py_modules: Sequence[str], env_vars: Mapping[str, str]) 
             runtime_env={"py_modules": [package, *py_modules], "env_vars": dict(env_vars)},
         )
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        if "Version mismatch" in str(error):
+            raise UserError(
+                f"the cluster at --address {address} runs another Ray or Python than this process: "
+                f"{' '.join(str(error).split())}. Install the same here as there"
+            ) from error
         raise UserError(
             f"no Ray cluster answers at --address {address}: {str(error).strip().splitlines()[0]}. Check that it runs "
             "(`ray status --address …`) with this Ray and Python version, or leave --address out to train "
@@ -195,6 +201,14 @@ def cluster_cpus() -> int:
     """CPUs that the connected Ray has now; 0 when no node that may run episodes has joined."""
     resources: dict[str, float] = cast("Any", ray).cluster_resources()
     return int(resources.get("CPU", 0))
+
+
+def this_node() -> Any:
+    """Scheduling strategy of an actor that shares the machine of whoever starts it.
+
+    Not a soft one: that is a wish, which Ray does not grant to most actors that ask for no CPU.
+    """
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def ask_for_cpus(count: int) -> None:

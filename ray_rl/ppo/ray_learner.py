@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerState, UpdateStats
+from ray_rl.ray_runtime import this_node
 
 if TYPE_CHECKING:
     from ray_rl.ppo.learner import Learner
@@ -160,9 +160,8 @@ class RayLearner:
         self._actor: Any = self._start()
 
     def _start(self) -> Any:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         actor_class: Any = ray.remote(_LearnerProcess)
-        options = actor_class.options(num_cpus=self._num_cpus, max_restarts=0, scheduling_strategy=here)
+        options = actor_class.options(num_cpus=self._num_cpus, max_restarts=0, scheduling_strategy=this_node())
         return options.remote(*self._arguments)
 
     def update(self, batches: Sequence[EpisodeBatch | Any]) -> RayPendingUpdate:

@@ -15,7 +15,6 @@ from typing import Any, cast
 import psutil
 import ray
 from ray.exceptions import RayActorError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
@@ -26,6 +25,7 @@ from ray_rl.ppo.api import LearnerDiedError, LearnerState, UpdateStats
 from ray_rl.ppo.batch import Part, check_episodes, split
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.team import TeamBrokenError, join_team, meeting_place
+from ray_rl.ray_runtime import this_node
 
 _VERDICT_S = 10.0
 """How long to wait for word of which learner is gone, in seconds."""
@@ -146,7 +146,7 @@ def _placement(size: int) -> Any:
     """Beside the first learner where there are cores enough, else spread over the cluster."""
     if size > len(os.sched_getaffinity(0)):
         return "SPREAD"
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return this_node()
 
 
 def _speak_by_the_clusters_network() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from ray_rl.collect.ray_tasks import RayTasksCollector
 from ray_rl.collect.sequential import SequentialCollector
 from ray_rl.config import EnvConfig
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest
-from ray_rl.ray_runtime import FAST_FAILURE, cluster_cpus
+from ray_rl.ray_runtime import FAST_FAILURE, cluster_cpus, this_node
 
 _ENV = EnvConfig(env=ENV_ID)
 _STORE_BYTES = 80 * 2**20
@@ -96,6 +98,33 @@ def test_a_cluster_without_cpus_is_waited_for_and_said_to_be(
         on_cluster.submit(requests_for(2))
         assert list(on_cluster.completed(timeout_s=5.0)) == []
     assert "waiting for the cluster's first CPU" in caplog.text
+
+
+def test_a_driver_of_another_ray_is_one_clear_error(cluster: Cluster, tmp_path: Path) -> None:
+    code = "import sys, ray; ray.__version__ = '1.0.0'; from ray_rl.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = ["train", "--address", cluster.address, "--run-dir", str(tmp_path / "run")]
+    ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert "Ray: 1.0.0" in ended.stderr
+    assert f"Ray: {ray.__version__}" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@ray.remote(num_cpus=0)
+class Guest:
+    def node(self) -> str:
+        return ray.get_runtime_context().get_node_id()
+
+
+def test_what_belongs_beside_the_driver_is_there(cluster: Cluster) -> None:
+    """The learner, whose machine must not be one that may be called back; Ray takes a mere wish lightly."""
+    node = add_node(cluster)
+    guests = [Guest.options(scheduling_strategy=this_node()).remote() for _ in range(4)]
+    assert {ray.get(guest.node.remote()) for guest in guests} == {ray.get_runtime_context().get_node_id()}
+    for guest in guests:
+        ray.kill(guest)
+    cluster.remove_node(node, allow_graceful=False)
 
 
 def test_a_chunk_that_is_late_is_run_elsewhere_with_the_weights_it_was_sent_with(
