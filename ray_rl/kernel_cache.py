@@ -4,10 +4,14 @@ Numba looks only at a function's own file to see whether its compiled form is st
 files of the package say (the layout of a state, a port, a rule), so a package that was updated in place would go on
 with the old rules. The folder is therefore named after the sources of the whole package. It lies in the user's cache,
 where many processes and an installation that cannot be written to share it.
+
+Inside, numba keeps apart what lies in different places. A package that is sent to a cluster lies elsewhere for each
+cluster and each change, and every machine would compile again what it has; so the places of one package are made one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -29,15 +33,29 @@ def keep_kernels(package: Path) -> Path:
     name = _digest(package)
     given = os.environ.get(_VARIABLE)
     if given and Path(given).name == name:  # told by the process that started this one
+        _share(package, Path(given))
         return Path(given)
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "ray_rl" / "kernels"
     folder = (Path(given) if given else home) / name
     if not given and home.is_dir() and not folder.is_dir():
         _remove_unused(home)
+    _share(package, folder)
     os.environ[_VARIABLE] = str(folder)
     if "numba" in sys.modules:  # it has read the variable already
         sys.modules["numba"].config.CACHE_DIR = str(folder)
     return folder
+
+
+def _share(package: Path, folder: Path) -> None:
+    """Lead numba's folders for this place of the package to those that all its places have in common."""
+    for source in {path.parent for path in package.rglob("*.py")}:
+        place = os.path.abspath(source)
+        link = folder / f"{source.name}_{hashlib.sha1(place.encode()).hexdigest()}"  # numba's name for it
+        with contextlib.suppress(OSError):  # one that is there already, or no right to: it works, only less is shared
+            if not link.exists():
+                common = folder / "shared" / source.relative_to(package.parent)
+                common.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(common, target_is_directory=True)
 
 
 def _digest(package: Path) -> str:
