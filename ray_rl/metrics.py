@@ -74,6 +74,7 @@ METRICS: dict[str, Metric] = {
     "data/replaced_episodes": Metric(
         "episodes so far whose environment failed twice and that another took the place of", ""
     ),
+    "data/hosts": Metric("machines on which episodes ran", ""),
     "data/workers": Metric("worker processes that ran them", ""),
     "search/score": Metric("mean return of an order's evaluation, the environment's reward alone", "reward"),
     "search/compliance": Metric("mean compliance of that evaluation", "0…1"),

@@ -75,6 +75,7 @@ def update_metrics(summaries: Sequence[ChunkSummary], stats: UpdateStats, watch:
         "data/chunks": float(len(summaries)),
         "data/first_episode": float(stats.first_episode),
         "data/last_episode": float(stats.last_episode),
+        "data/hosts": float(len({s.node for s in summaries})),
         "data/workers": float(len({(s.node, s.pid) for s in summaries})),
         "memory/worker_rss_bytes": float(max(s.worker_rss_bytes for s in summaries)),
     }

@@ -110,6 +110,11 @@ class Host:
         for child in psutil.Process(process.pid).children():
             child.send_signal(number)
 
+    @property
+    def disk(self) -> Path:
+        """What this host sees as ``/``, to be read from here."""
+        return Path(f"/proc/{self._first_pid}/root")
+
     def processes(self) -> list[psutil.Process]:
         """Processes of this host, the first one left out; their numbers are those of the machine."""
         return psutil.Process(self._first_pid).children(recursive=True)
