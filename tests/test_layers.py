@@ -23,7 +23,7 @@ ROOMS = (
     ("collect",),
     ("evaluate",),
     ("trainer", "quarantine", "training_metrics", "run_folder", "console"),
-    ("compare", "search", "bench", "doctor", "ray_jobs", "chaos"),
+    ("compare", "search", "bench", "doctor", "ssh_hosts", "ray_jobs", "ray_cluster_file", "chaos"),
     ("commands", "cli", "__main__"),
 )
 HEIGHT = {name: height for height, rooms in enumerate(ROOMS) for name in rooms}

@@ -1,4 +1,4 @@
-"""``ray-rl doctor``: check this machine, and say what to do."""
+"""``ray-rl doctor``: check this machine, or those of a cluster, and say what to do."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class DoctorFlags:
     """Folder in which runs will be written."""
     address: str | None = None
     """Address of a Ray cluster to try, or auto; none: a Ray of its own is started and ended."""
+    cluster: Path | None = None
+    """File for `ray up`: check it in place of this machine, and the machines that it names, over SSH."""
     json: Path | None = None
     """File for what the table shows, as JSON."""
 
@@ -31,13 +33,24 @@ def run(words: list[str]) -> int:
     flags = parse(DoctorFlags, "doctor", "Check this machine, and say what to do.", words)
     console = make_console()
     with console.status("checking"):
-        findings = examine(flags.run_dir, flags.address)
+        findings = _examine_cluster(flags.cluster) if flags.cluster else examine(flags.run_dir, flags.address)
     console.print(_table(findings))
     n_failures = sum(finding.level == "failure" for finding in findings)
     n_warnings = sum(finding.level == "warning" for finding in findings)
     console.print(f"{n_failures} failures, {n_warnings} warnings")
     save_json(flags.json, {"findings": [asdict(finding) for finding in findings]})
     return 1 if n_failures else 0
+
+
+def _examine_cluster(file: Path) -> list[Finding]:
+    from ray_rl.ray_cluster_file import read_cluster_file
+    from ray_rl.ssh_hosts import examine_hosts
+
+    cluster = read_cluster_file(file)
+    form = Finding(str(file), "ok", f"ray up takes it (provider {cluster.provider})")
+    if cluster.provider != "local":
+        return [form]
+    return [form, *examine_hosts(cluster.head, cluster.workers, cluster.user, cluster.key)]
 
 
 def _table(findings: list[Finding]) -> Table:
