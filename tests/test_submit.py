@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,12 +17,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from one_head import free_ports, head_node
 
 from ray_rl.checkpoint import checkpoints_in, load_checkpoint
 from ray_rl.cli import main
 from ray_rl.config import TrainConfig
+from ray_rl.envs.cyborg.find import package_folder
 from ray_rl.trainer import train
 
 _SMALL = {
@@ -40,63 +42,27 @@ _WORDS = [
 ]
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 @pytest.fixture(scope="session")
 def dashboard() -> Iterator[str]:
-    """The address of the dashboard of a one-machine cluster, which is ended process by process."""
-    gcs, agent, client, http, grpc_agent = free_ports(5)
-    command = [
-        *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats"),
-        *(f"--port={gcs}", f"--dashboard-port={http}", f"--dashboard-agent-listen-port={agent}"),
-        *(f"--ray-client-server-port={client}", f"--dashboard-agent-grpc-port={grpc_agent}"),
-        *("--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=100000000"),
-    ]
-    with tempfile.TemporaryDirectory(prefix="rj-", ignore_cleanup_errors=True) as folder:
-        env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
-            "RAY_AUTH_MODE": "disabled",
-            "RAY_worker_niceness": "0",
-            # A machine with other things to do must not look dead.
-            "RAY_agent_register_timeout_ms": "200000",
-            "RAY_health_check_failure_threshold": "50",
-        }
-        head = subprocess.Popen(
-            [*command, f"--temp-dir={folder}"], env=env, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        try:
-            _wait_until_it_answers(f"http://127.0.0.1:{http}", head)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("RAY_AUTH_MODE", "disabled")
-                patch.delenv("RAY_ADDRESS", raising=False)
-                yield f"http://127.0.0.1:{http}"
-        finally:
-            started = psutil.Process(head.pid)
-            family = [*started.children(recursive=True), started]
-            head.terminate()
-            _, alive = psutil.wait_procs(family, timeout=20)
-            for process in alive:
-                process.kill()
-            psutil.wait_procs(alive, timeout=20)
+    """The address of the dashboard of a one-machine cluster, on which this package is not installed."""
+    gcs, http = free_ports(2)
+    address = f"http://127.0.0.1:{http}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        flags = [f"--dashboard-port={http}", "--num-cpus=2"]
+        with head_node(flags, lambda: _takes_jobs(address), {"PYTHONPATH": ""}, gcs_port=gcs):
+            yield address
 
 
-def _wait_until_it_answers(address: str, head: subprocess.Popen[bytes]) -> None:
+def _takes_jobs(address: str) -> bool:
     from ray.job_submission import JobSubmissionClient
 
-    deadline = time.monotonic() + 120
-    while True:
-        assert head.poll() is None, head.communicate()[0].decode()
-        try:
-            JobSubmissionClient(address).list_jobs()
-            return
-        except (RuntimeError, ConnectionError):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    try:
+        JobSubmissionClient(address).list_jobs()
+    except (RuntimeError, ConnectionError):
+        return False
+    return True
 
 
 def submit(dashboard: str, *words: str) -> int:
@@ -142,18 +108,68 @@ def test_a_python_that_the_head_does_not_have_is_named(
     assert "name one there with --python" in capfd.readouterr().err
 
 
-def test_a_job_that_runs_is_not_resumed_and_one_that_is_unknown_is_named(
+def test_ctrl_c_saves_a_run_which_is_resumed_and_stopped(
     dashboard: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*_WORDS, "--run-dir", str(tmp_path / "run"), "--total-episodes", "1000000"]
-    assert submit(dashboard, "train", *words, "--detach") == 0
-    job_id = re.findall(r"raysubmit_\w+", capfd.readouterr().out)[0]
-    assert submit(dashboard, "resume", job_id) == 2
-    assert "stop it first" in capfd.readouterr().err
-    assert submit(dashboard, "stop", job_id) == 0
-    assert submit(dashboard, "follow", job_id) == 1
+    run_dir = tmp_path / "run"
+    words = [*_WORDS, "--run-dir", str(run_dir), "--total-episodes", "1000000", "--python", sys.executable]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ray_rl", "submit", "train", *words, "--address", dashboard],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as client:
+        assert client.stdout is not None
+        job_id = client.stdout.readline().split()[0]
+        wait_for_update(run_dir, 1)
+        assert submit(dashboard, "resume", job_id) == 2
+        assert "stop it first" in capfd.readouterr().err
+        client.send_signal(signal.SIGINT)
+        _, errors = client.communicate(timeout=200)
+    assert client.returncode == 1, errors
+    assert f"ray-rl submit resume {job_id}" in errors
+    saved = load_checkpoint(checkpoints_in(run_dir / "checkpoints")[-1]).update
+    assert recorded_updates(run_dir) == list(range(1, saved + 1))  # it ended its update and saved that
+
+    assert submit(dashboard, "resume", job_id, "--detach") == 0
+    second = re.findall(r"raysubmit_\w+", capfd.readouterr().out)[0]
+    wait_for_update(run_dir, saved + 1)
+    assert submit(dashboard, "stop", second) == 0
+    assert submit(dashboard, "follow", second) == 1
+    gone_on = load_checkpoint(checkpoints_in(run_dir / "checkpoints")[-1]).update
+    assert recorded_updates(run_dir) == list(range(1, gone_on + 1))
+
+
+def wait_for_update(run_dir: Path, update: int) -> None:
+    deadline = time.monotonic() + 200
+    while not any(path.name >= f"update_{update:06}" for path in checkpoints_in(run_dir / "checkpoints")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def recorded_updates(run_dir: Path) -> list[int]:
+    return [json.loads(line)["update"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_job_that_is_unknown_is_named(dashboard: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit(dashboard, "follow", "raysubmit_nobody") == 2
-    assert "has no job raysubmit_nobody" in capfd.readouterr().err
+    assert "has no job raysubmit_nobody" in capsys.readouterr().err
+
+
+@pytest.mark.cyborg
+def test_cyborg_travels_with_a_job(dashboard: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    checkout = os.environ.get("RAY_RL_CYBORG_PATH")
+    if checkout is None:
+        pytest.skip("RAY_RL_CYBORG_PATH names no folder of a checkout of CybORG 2.1")
+    package = tmp_path / "checkout" / "CybORG"
+    shutil.copytree(package_folder(checkout), package)
+    run_dir = tmp_path / "run"
+    cyborg = ["--env", "cyborg", "--cyborg-path", str(package.parent)]
+    short = ["--total-episodes", "4", "--episodes-per-update", "4", "--episode-steps", "5"]
+    assert submit(dashboard, "train", *_WORDS, *cyborg, *short, "--run-dir", str(run_dir), "--detach") == 0
+    package.rename(tmp_path / "out of the cluster's sight")
+    assert submit(dashboard, "follow", re.findall(r"raysubmit_\w+", capfd.readouterr().out)[0]) == 0
+    assert load_checkpoint(checkpoints_in(run_dir / "checkpoints")[-1]).spec.name.startswith("cyborg")
 
 
 @pytest.mark.parametrize(

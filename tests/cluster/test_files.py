@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import shutil
@@ -17,10 +18,13 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from ray_rl.ray_runtime import FAST_FAILURE
+
 ROOT = Path(__file__).parents[2]
 RAY_UP = ("cluster.yaml", "cluster/gcp.yaml", "cluster/azure.yaml", "cluster/on-prem.yaml")
 CLOUDS = RAY_UP[:3]
 KUBERAY = ("raycluster", "rayjob")
+HEADS = (*RAY_UP, *(f"cluster/kuberay/{name}.yaml" for name in KUBERAY), "cluster/slurm.sbatch")
 CRDS = os.environ.get("RAY_RL_KUBERAY_CRD")
 """File with the RayCluster's CustomResourceDefinition, from the KubeRay operator's repository."""
 
@@ -102,6 +106,12 @@ def test_it_is_safe(name: str) -> None:
     assert not re.search(r"0\.0\.0\.0|AKIA|BEGIN|password|[0-9a-f]{32}", text)
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_it_gives_a_lost_machine_up_as_quickly_as_the_drill_proves(name: str) -> None:
+    (settings,) = re.findall(r"\{\s*\"health_check[^}]*\}", (ROOT / name).read_text(encoding="utf-8"))
+    assert json.loads(settings) == FAST_FAILURE
+
+
 @pytest.mark.parametrize("name", RAY_UP)
 def test_what_is_sent_is_there_and_its_commands_are_shell(name: str) -> None:
     config = load(name)
@@ -173,8 +183,6 @@ def test_kuberay_files_agree_and_are_safe() -> None:
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
     settings = spec["headGroupSpec"]["rayStartParams"]["system-config"]
     assert code(f"ray start --system-config={settings}").returncode == 0
-    (shown,) = re.findall(r"'(.*)'", settings)
-    assert yaml.safe_load(shown)["grpc_client_keepalive_time_ms"] == 5000
 
 
 def test_images_are_of_the_tested_ray() -> None:
