@@ -39,6 +39,10 @@ class Switch:
     def plug_in(self, port: str, pid: int, address: str) -> None:
         """Connect the namespace of a process: ``eth0`` there, `port` here; the same card whenever that host starts."""
         card = f"02:00:00:00:{int(address.split('.')[2]):02x}:{int(address.split('.')[3]):02x}"
+        if f" {port}@" in self._do(
+            "ip", "-o", "link"
+        ):  # of a former host: connections that were cut keep it for minutes
+            self._do("ip", "link", "del", port)
         peer = ("peer", "name", "eth0", "address", card, "netns", str(pid))
         self._do("ip", "link", "add", port, "type", "veth", *peer)
         self._do("ip", "link", "set", port, "master", "switch", "up")
