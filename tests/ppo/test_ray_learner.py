@@ -26,7 +26,7 @@ PPO = PpoConfig(minibatches=2, epochs=2, learner_threads=1)
 
 @pytest.fixture(scope="module")
 def connected() -> Iterator[None]:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
 
