@@ -53,7 +53,7 @@ from ray_rl.quarantine import Quarantine
 from ray_rl.run_folder import CHECKPOINTS, RunFolder, check_run_folder
 from ray_rl.seeding import Purpose
 from ray_rl.storage import Location, location
-from ray_rl.training_metrics import Stopwatch, evaluation_metrics, update_metrics
+from ray_rl.training_metrics import Stopwatch, UpdateReport, evaluation_metrics, update_metrics
 from ray_rl.workflow.gate import gate_outcome
 
 CHALLENGE_ENVS = ("cage2", "cyborg")
@@ -66,11 +66,17 @@ _LOOK_UP_S = 0.01
 """How long the driver listens to the collector before it looks at the learner again, in seconds."""
 
 
-def train(config: TrainConfig) -> Location:
+Observer = Callable[[UpdateReport], None]
+"""Told of every update, once it is recorded."""
+
+
+def train(config: TrainConfig, console: Console | None = None, observe: Observer | None = None) -> Location:
     """Train a defender as configured.
 
     Args:
         config: The run; with `resume` it goes on exactly where the last checkpoint of its folder stopped.
+        console: Where to show the run; default: standard output.
+        observe: Told where the time of each update went.
 
     Returns:
         The run's folder.
@@ -81,7 +87,7 @@ def train(config: TrainConfig) -> Location:
         RunError: When the run cannot go on for another reason: a full disk, a learner that died or diverged.
     """
     with Interruption() as interruption:
-        return _train(config, make_learner, interruption, Console(file=sys.stdout, highlight=False))
+        return _train(config, make_learner, interruption, console or _screen(), observe)
 
 
 def train_silently(config: TrainConfig) -> Location:
@@ -90,7 +96,11 @@ def train_silently(config: TrainConfig) -> Location:
     For many trainings one after another: the second finds torch loaded and everything compiled. Signals are left to
     the caller. Arguments, result and errors as there.
     """
-    return _train(config, make_local_learner, Interruption(), Console(quiet=True))
+    return _train(config, make_local_learner, Interruption(), Console(quiet=True), None)
+
+
+def _screen() -> Console:
+    return Console(file=sys.stdout, highlight=False)
 
 
 def _train(
@@ -98,6 +108,7 @@ def _train(
     learner_of: Callable[[EnvSpec, TrainConfig], LearnerHandle],
     interruption: Interruption,
     console: Console,
+    observe: Observer | None,
 ) -> Location:
     check_run_folder(config)
     with contextlib.closing(make_env(config.env)) as env:
@@ -108,7 +119,7 @@ def _train(
         learner = parts.enter_context(learner_of(spec, config))
         folder = parts.enter_context(RunFolder.open(config, lambda line: console.print(line, soft_wrap=True)))
         progress = parts.enter_context(Progress(config, folder.path, console))
-        trainer = Trainer(config, spec, folder, collector, learner, progress, interruption)
+        trainer = Trainer(config, spec, folder, collector, learner, progress, interruption, observe)
         if last is not None:
             trainer.restore(last)
         elif first is not None:
@@ -157,6 +168,7 @@ class Trainer:
         learner: Learns from them.
         progress: Shows the run to whoever watches.
         interruption: Tells that the user wants to stop.
+        observe: Told where the time of each update went.
     """
 
     def __init__(
@@ -168,6 +180,7 @@ class Trainer:
         learner: LearnerHandle,
         progress: Progress,
         interruption: Interruption,
+        observe: Observer | None = None,
     ) -> None:
         self._config = config
         self._spec = spec
@@ -176,6 +189,7 @@ class Trainer:
         self._learner = learner
         self._progress = progress
         self._interruption = interruption
+        self._observe = observe
         self._update = 0
         self._requested = 0
         self._env_steps = 0
@@ -252,13 +266,17 @@ class Trainer:
         self._env_steps += stats.n_steps
         with watch("record"):
             self._finish_evaluation()
-            metrics = update_metrics([c.summary for c in chunks], stats, watch)
+            summaries = [c.summary for c in chunks]
+            metrics = update_metrics(summaries, stats, watch)
             if self._quarantine.n_replaced:
                 metrics["data/replaced_episodes"] = float(self._quarantine.n_replaced)
             self._compliance += [metrics[name] for name in ("rollout/compliance",) if name in metrics]
             self._record(metrics)
             if self._update % self._config.run.checkpoint_every == 0:
-                self._save()
+                with watch("checkpoint"):
+                    self._save()
+        if self._observe is not None:
+            self._observe(UpdateReport(watch.total_s, watch.taken() + stats.spans, tuple(summaries)))
 
     def _request_episodes(self) -> None:
         """Ask for the episodes of every update that may start with the weights just published."""

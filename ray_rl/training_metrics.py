@@ -4,36 +4,51 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ray_rl.collect.api import ChunkSummary
 from ray_rl.episodes import RED_AGENTS
 from ray_rl.ppo.api import UpdateStats
+from ray_rl.spans import Span, Spans
 
 
-class Stopwatch:
+class Stopwatch(Spans):
     """Measures the parts of one update, in seconds."""
 
     def __init__(self) -> None:
+        super().__init__("driver")
         self._started = time.monotonic()
-        self.parts_s: dict[str, float] = {}
 
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Add the time spent inside to a part."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.parts_s[part] = self.parts_s.get(part, 0.0) + time.monotonic() - started
+    @property
+    def parts_s(self) -> dict[str, float]:
+        """Seconds spent on each part so far."""
+        parts_s: dict[str, float] = {}
+        for span in self.taken():
+            parts_s[span.what] = parts_s.get(span.what, 0.0) + span.duration_s
+        return parts_s
 
     @property
     def total_s(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._started
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """Where the time of one update went.
+
+    Attributes:
+        total_s: Seconds from publishing to the end of recording.
+        spans: What driver and learner did.
+        chunks: Of the episodes that it learned from.
+    """
+
+    total_s: float
+    spans: tuple[Span, ...]
+    chunks: tuple[ChunkSummary, ...]
 
 
 def update_metrics(summaries: Sequence[ChunkSummary], stats: UpdateStats, watch: Stopwatch) -> dict[str, float]:

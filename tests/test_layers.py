@@ -14,7 +14,19 @@ import ray_rl
 
 ROOT = Path(ray_rl.__file__).parent
 ROOMS = (
-    ("", "kernel_cache", "config", "seeding", "episodes", "metrics", "failures", "interruption", "storage", "workflow"),
+    (
+        "",
+        "kernel_cache",
+        "config",
+        "seeding",
+        "episodes",
+        "metrics",
+        "failures",
+        "interruption",
+        "spans",
+        "storage",
+        "workflow",
+    ),
     ("ray_runtime", "ray_local_cluster", "lease", "mirror"),
     ("envs", "checkpoint"),  # a checkpoint holds what the policy sees; evaluation and training read it
     ("policy",),

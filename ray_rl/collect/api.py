@@ -40,6 +40,8 @@ class ChunkSummary:
         worker_rss_bytes: Resident memory of that process when it finished.
         n_together: Environments that were stepped together, each in a process of its own; 1 where none wait for others.
         barrier_s: Seconds that those environments waited for the slowest of them, summed over them.
+        began_s: When the process began with the chunk, in seconds since 1970.
+        chunk_s: Seconds from there until the chunk was ready to be handed over.
     """
 
     purpose: Purpose
@@ -58,6 +60,8 @@ class ChunkSummary:
     worker_rss_bytes: int
     n_together: int = 1
     barrier_s: float = 0.0
+    began_s: float = 0.0
+    chunk_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

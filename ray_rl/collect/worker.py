@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import psutil
 
@@ -30,6 +32,7 @@ def run_chunk(
     Raises:
         EpisodeError: When an episode cannot be run.
     """
+    began_s, began = time.time(), time.perf_counter()
     kept = env_of_this_process(env)
     try:
         batch = run_episodes(kept, acting_policy(weights), requests, policy_version)
@@ -38,4 +41,5 @@ def run_chunk(
         with contextlib.suppress(Exception):
             kept.close()
         raise
-    return summarise(batch, requests[0].purpose, psutil.Process().memory_info().rss), batch
+    summary = summarise(batch, requests[0].purpose, psutil.Process().memory_info().rss)
+    return replace(summary, began_s=began_s, chunk_s=time.perf_counter() - began), batch

@@ -2,76 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from importlib import import_module
 
-from rich.table import Table
+from ray_rl.config import UserError, suggest
 
-from ray_rl.bench.env import EnvBench, bench_env
-from ray_rl.commands import bench_scale
-from ray_rl.commands.flags import parse, save_json
-from ray_rl.commands.screen import make_console
-from ray_rl.config import RuleSet, UserError, suggest
-
-_PARTS = ("env", "scale")
-
-
-@dataclass(frozen=True)
-class BenchEnvFlags:
-    """Flags of ``ray-rl bench env``."""
-
-    rules: RuleSet = "head"
-    """CAGE-2 rule set."""
-    rounds: int = 5
-    """Measurements of each row, interleaved."""
-    hidden_size: int = 64
-    """Units of both hidden layers of the policy that acts."""
-    cyborg_path: str | None = None
-    """Folder of a CybORG 2.1 checkout to measure beside the simulator."""
-    minicage_path: str | None = None
-    """Folder of a checkout of CybORG_plus_plus, whose MiniCAGE is a public fast re-implementation with other rules."""
-    json: Path | None = None
-    """File for what the table shows, as JSON."""
+_PARTS = {
+    "env": ("bench_env", "steps per second on one core, simulator to whole rollout"),
+    "train": ("bench_train", "training end to end, beside what its parts allow, with the time of every part"),
+    "scale": ("bench_scale", "one driver and more and more simulated nodes; where driver, store and learner are full"),
+}
+"""What to bench -> module of commands, one line of help."""
 
 
 def run(words: list[str]) -> int:
     """Run the benchmark that the first word names; returns the exit code."""
     if not words or words[0] in ("-h", "--help"):
-        print(
-            "usage: ray-rl bench PART [flags]\n\n"
-            "  env    steps per second on one core, simulator to whole rollout\n"
-            "  scale  one driver and more and more simulated nodes; where driver, object store and learner are full"
-        )
+        lines = [f"  {part:<6} {text}" for part, (_, text) in _PARTS.items()]
+        print("\n".join(["usage: ray-rl bench PART [flags]", "", *lines]))
         return 0 if words else 2
     if words[0] not in _PARTS:
         raise UserError(f"nothing to bench called {words[0]!r}{suggest(words[0], _PARTS)}")
-    if words[0] == "scale":
-        return bench_scale.run(words[1:])
-    flags = parse(BenchEnvFlags, "bench env", "Steps per second of process CPU time, on one core.", words[1:])
-    if flags.rounds < 1 or flags.hidden_size < 1:
-        raise UserError("--rounds and --hidden-size must be 1 or more")
-    result = bench_env(
-        rules=flags.rules,
-        rounds=flags.rounds,
-        hidden_size=flags.hidden_size,
-        cyborg_path=flags.cyborg_path,
-        minicage_path=flags.minicage_path,
-    )
-    console = make_console()
-    console.print(_table(result))
-    console.print(result.machine.describe(), style="dim", soft_wrap=True)
-    save_json(flags.json, result.to_json())
-    return 0
-
-
-def _table(result: EnvBench) -> Table:
-    table = Table(title=f"CAGE-2, rules {result.rules}: steps per second on one core", title_justify="left")
-    table.add_column("what")
-    table.add_column("median", justify="right")
-    table.add_column("lowest - highest", justify="right")
-    for row in result.rows:
-        s = row.steps_per_s
-        table.add_row(row.what, f"{s.median:,.0f}", f"{s.low:,.0f} - {s.high:,.0f}")
-    for what, reason in result.not_run:
-        table.add_row(what, "not run", reason)
-    return table
+    bench: Callable[[list[str]], int] = import_module(f"ray_rl.commands.{_PARTS[words[0]][0]}").run
+    return bench(words[1:])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.failures import RunError
 from ray_rl.policy.inference import PolicyWeights
+from ray_rl.spans import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class UpdateStats:
         unpack_s: Seconds spent on joining and unpacking the batches.
         advantages_s: Seconds spent on values and advantages.
         optimise_s: Seconds spent on the epochs.
+        spans: What the learner's threads did. Where several learners share the batch, those of the first.
     """
 
     policy_loss: float
@@ -72,6 +74,7 @@ class UpdateStats:
     unpack_s: float
     advantages_s: float
     optimise_s: float
+    spans: tuple[Span, ...]
 
 
 RETURNS_PREFIX = "returns."

@@ -26,6 +26,7 @@ from ray_rl.ppo.loss import (
     squared_value_loss,
 )
 from ray_rl.ppo.team import Channel
+from ray_rl.spans import Spans
 
 _ROWS_AT_ONCE = 8192
 """Rows of a pass that is not cut into minibatches; bounds its memory."""
@@ -114,6 +115,7 @@ def train_actor(
     learning_rate: float,
     entropy_coefficient: float,
     channel: Channel,
+    spans: Spans,
 ) -> ActorReport:
     """Improve the policy by the clipped surrogate objective with an entropy bonus.
 
@@ -128,16 +130,19 @@ def train_actor(
         learning_rate: Adam's step size.
         entropy_coefficient: Weight of the entropy bonus.
         channel: To the learners that share the batch.
+        spans: Takes what is done.
     """
     history: list[tuple[Tensor, ...]] = []
     norms = []
     epochs = 0
     deviation = torch.zeros(1)
     for epoch in range(config.epochs):
-        for part in shuffle.minibatches(batch, config, epoch):
+        with spans("minibatches"):
+            parts = shuffle.minibatches(batch, config, epoch)
+        for part in parts:
             if len(part.steps):
                 numbers, log_ratios = _actor_gradients(
-                    actor, batch, part, old_log_probs, advantages, config.clip_range, entropy_coefficient
+                    actor, batch, part, old_log_probs, advantages, config.clip_range, entropy_coefficient, spans
                 )
                 if not history:
                     deviation[0] = log_ratios.expm1().abs().max()
@@ -145,9 +150,10 @@ def train_actor(
             else:
                 actor.gradients.zero_()
                 history.append((torch.zeros(()),) * _N_ACTOR_NUMBERS)
-            channel.add_up(actor.gradients.mul_(part.share))
-            norms.append(scale_down(actor.gradients, config.max_gradient_norm))
-            optimiser.step(actor.parameters, actor.gradients, learning_rate)
+            with spans("optimiser"):
+                channel.add_up(actor.gradients.mul_(part.share))
+                norms.append(scale_down(actor.gradients, config.max_gradient_norm))
+                optimiser.step(actor.parameters, actor.gradients, learning_rate)
         epochs += 1
         if config.target_kl is not None:
             last_epoch = torch.stack([step[2] for step in history[-config.minibatches :]])
@@ -175,13 +181,15 @@ def _actor_gradients(
     advantages: Tensor,
     clip_range: float,
     entropy_coefficient: float,
+    spans: Spans,
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Fill the actor's gradients from one minibatch; returns (policy loss, entropy, KL, clip fraction) and log-ratios.
 
     All are means over the steps that are there; the log-ratios are [m].
     """
     n_rows = len(part.rows)
-    log_probs, probs = _distributions(actor, batch, part)  # [r, A] each
+    with spans("forward"):
+        log_probs, probs = _distributions(actor, batch, part)  # [r, A] each
     row_entropies = entropies(log_probs, probs)  # [r]
     row_shares = torch.bincount(part.row_of_step, minlength=n_rows).to(log_probs.dtype).div_(len(part.steps))  # [r]
     positions = _flat_positions(batch, part, log_probs.shape[1])  # [m]
@@ -192,7 +200,8 @@ def _actor_gradients(
         log_probs, probs, row_entropies, row_shares * entropy_coefficient, row_gradients
     )
     logit_gradient.view(-1).index_add_(0, positions, gradient)
-    actor.backward(logit_gradient)
+    with spans("backward"):
+        actor.backward(logit_gradient)
     numbers = (
         loss,
         torch.dot(row_shares, row_entropies),
@@ -212,6 +221,7 @@ def train_critic(
     config: PpoConfig,
     learning_rate: float,
     channel: Channel,
+    spans: Spans,
 ) -> CriticReport:
     """Fit the critic to the returns.
 
@@ -225,29 +235,40 @@ def train_critic(
         config: Of the learner.
         learning_rate: Adam's step size.
         channel: To the learners that share the batch.
+        spans: Takes what is done.
     """
     losses: list[tuple[Tensor, ...]] = []
     norms = []
     for epoch in range(config.epochs):
-        for part in shuffle.minibatches(batch, config, epoch):
+        with spans("minibatches"):
+            parts = shuffle.minibatches(batch, config, epoch)
+        for part in parts:
             if len(part.steps):
-                loss = _critic_gradients(critic, batch, part, old_outputs, targets, config)
+                loss = _critic_gradients(critic, batch, part, old_outputs, targets, config, spans)
                 losses.append((loss.mul(part.share),))
             else:
                 critic.gradients.zero_()
                 losses.append((torch.zeros(()),))
-            channel.add_up(critic.gradients.mul_(part.share))
-            norms.append(scale_down(critic.gradients, config.max_gradient_norm))
-            optimiser.step(critic.parameters, critic.gradients, learning_rate)
+            with spans("optimiser"):
+                channel.add_up(critic.gradients.mul_(part.share))
+                norms.append(scale_down(critic.gradients, config.max_gradient_norm))
+                optimiser.step(critic.parameters, critic.gradients, learning_rate)
     value_loss = float(channel.add_up(_table(losses)).mean())
     return CriticReport(value_loss, float(torch.stack(norms).double().mean()))
 
 
 def _critic_gradients(
-    critic: Mlp, batch: PpoBatch, part: Minibatch, old_outputs: Tensor, targets: Tensor, config: PpoConfig
+    critic: Mlp,
+    batch: PpoBatch,
+    part: Minibatch,
+    old_outputs: Tensor,
+    targets: Tensor,
+    config: PpoConfig,
+    spans: Spans,
 ) -> Tensor:
     """Fill the critic's gradients from one minibatch; returns the mean loss over the steps that are there."""
-    outputs = critic.forward(batch.inputs.select(part.rows))[:, 0]  # [r]
+    with spans("forward"):
+        outputs = critic.forward(batch.inputs.select(part.rows))[:, 0]  # [r]
     loss, gradient = squared_value_loss(
         outputs.index_select(0, part.row_of_step),  # [m]
         old_outputs.index_select(0, part.steps),
@@ -256,7 +277,8 @@ def _critic_gradients(
     )
     gradient.mul_(config.value_coefficient)
     row_gradients = gradient.new_zeros(len(part.rows)).index_add_(0, part.row_of_step, gradient)
-    critic.backward(row_gradients[:, None])
+    with spans("backward"):
+        critic.backward(row_gradients[:, None])
     return loss
 
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from ray_rl.ppo.return_scale import ReturnScale, rescale_critic
 from ray_rl.ppo.sequences import Sequences, sequences
 from ray_rl.ppo.team import ALONE, Team
 from ray_rl.seeding import Purpose, derive_seed
+from ray_rl.spans import Spans
 
 LOG_PROB_TOLERANCE = 1e-3
 """How far a recorded log-probability may lie from the learner's own evaluation of it. Both are float32 sums, in
@@ -120,9 +122,11 @@ class Learner:
                 them is there twice.
             DivergedError: When the networks diverged to numbers that are not finite.
         """
-        started = time.perf_counter()
-        (part,) = split(concatenate_in_order(batches), 1)
-        return self.update_part(part, time.perf_counter() - started)
+        started, spans = time.perf_counter(), Spans("learner")
+        with spans("join"):
+            (part,) = split(concatenate_in_order(batches), 1)
+        stats = self.update_part(part, time.perf_counter() - started)
+        return replace(stats, spans=spans.taken() + stats.spans)
 
     def update_part(self, part: Part, joined_s: float = 0.0) -> UpdateStats:
         """Learn from episodes that the learners of a team share; all of them call this with a part of the same update.
@@ -145,19 +149,25 @@ class Learner:
 
     def _update(self, part: Part, joined_s: float) -> UpdateStats:
         started = time.perf_counter() - joined_s
-        batch = self._threads.submit(self._unpack, part).result()
+        spans, actor_spans, critic_spans = Spans("learner"), Spans("actor"), Spans("critic")
+        with spans("unpack"):
+            batch = self._threads.submit(self._unpack, part).result()
         unpacked = time.perf_counter()
-        values, advantages, returns = self._threads.submit(self._advantages, batch).result()
+        with spans("advantages"):
+            values, advantages, returns = self._threads.submit(self._advantages, batch).result()
         estimated = time.perf_counter()
 
         learning_rate = self._scheduled(self._config.learning_rate, self._config.final_learning_rate)
         entropy_coefficient = self._scheduled(self._config.entropy_coefficient, self._config.final_entropy_coefficient)
-        actor_training = self._threads.submit(self._train_actor, batch, advantages, learning_rate, entropy_coefficient)
-        critic_training = self._threads.submit(self._train_critic, batch, values, returns, learning_rate)
-        try:
-            actor, log_prob_difference = actor_training.result()
-        finally:
-            critic, explained = critic_training.result()
+        actor_training = self._threads.submit(
+            self._train_actor, batch, advantages, learning_rate, entropy_coefficient, actor_spans
+        )
+        critic_training = self._threads.submit(self._train_critic, batch, values, returns, learning_rate, critic_spans)
+        with spans("epochs"):
+            try:
+                actor, log_prob_difference = actor_training.result()
+            finally:
+                critic, explained = critic_training.result()
         n_distinct = int(self._team.actor.add_up(torch.tensor(batch.n_distinct)))
         self._check_finite()
         staleness = self._version - part.policy_versions
@@ -186,6 +196,7 @@ class Learner:
             unpack_s=unpacked - started,
             advantages_s=estimated - unpacked,
             optimise_s=time.perf_counter() - estimated,
+            spans=spans.taken() + actor_spans.taken() + critic_spans.taken(),
         )
 
     def _unpack(self, part: Part) -> PpoBatch | Sequences:
@@ -225,10 +236,16 @@ class Learner:
         return torch.from_numpy(values), advantages, torch.from_numpy(returns)
 
     def _train_actor(
-        self, batch: PpoBatch | Sequences, advantages: Tensor, learning_rate: float, entropy_coefficient: float
+        self,
+        batch: PpoBatch | Sequences,
+        advantages: Tensor,
+        learning_rate: float,
+        entropy_coefficient: float,
+        spans: Spans,
     ) -> tuple[ActorReport, float]:
         shuffle = Shuffle(self._run_seed, self._version)
-        old_log_probs, difference = self._old_log_probs(batch, shuffle)
+        with spans("old log-probabilities"):
+            old_log_probs, difference = self._old_log_probs(batch, shuffle)
         report = self._passes.train_actor(
             self._networks.actor,
             self._actor_optimiser,
@@ -240,6 +257,7 @@ class Learner:
             learning_rate,
             entropy_coefficient,
             self._team.actor,
+            spans,
         )
         return report, difference
 
@@ -263,7 +281,7 @@ class Learner:
         return log_probs, largest
 
     def _train_critic(
-        self, batch: PpoBatch | Sequences, values: Tensor, returns: Tensor, learning_rate: float
+        self, batch: PpoBatch | Sequences, values: Tensor, returns: Tensor, learning_rate: float, spans: Spans
     ) -> tuple[CriticReport, float]:
         """Fit the critic; returns its report and the variance of returns that it explained before."""
         critic, channel = self._networks.critic, self._team.critic
@@ -283,6 +301,7 @@ class Learner:
             self._config,
             learning_rate,
             channel,
+            spans,
         )
         return report, explained_variance(error_variance, variance)
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +24,7 @@ from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerState, UpdateStats
 from ray_rl.ray_runtime import this_node
+from ray_rl.spans import Spans
 
 if TYPE_CHECKING:
     from ray_rl.ppo.learner import Learner
@@ -63,8 +65,11 @@ class _LearnerProcess:
 
     def update(self, batches: Sequence[EpisodeBatch | ray.ObjectRef[EpisodeBatch]]) -> tuple[UpdateStats, LearnerState]:
         """Fetch all batches that came as references, at once, and learn; the state is that after the update."""
-        stats = self._learner.update(fetch_batches(batches))
-        return stats, self._learner.state()
+        spans = Spans("learner")
+        with spans("fetch"):
+            fetched = fetch_batches(batches)
+        stats = self._learner.update(fetched)
+        return replace(stats, spans=spans.taken() + stats.spans), self._learner.state()
 
     def weights(self) -> PolicyWeights:
         """As `Learner.weights`."""

@@ -16,6 +16,7 @@ from ray_rl.ppo.epochs import ActorReport, CriticReport, Shuffle
 from ray_rl.ppo.loss import approximate_kl, clip_fraction, clipped_surrogate, squared_value_loss
 from ray_rl.ppo.sequences import Sequences, episode_minibatches
 from ray_rl.ppo.team import Channel
+from ray_rl.spans import Spans
 
 _EPISODES_AT_ONCE = 64
 """Episodes of a pass that is not cut into minibatches; bounds its memory."""
@@ -48,6 +49,7 @@ def train_actor(
     learning_rate: float,
     entropy_coefficient: float,
     channel: Channel,
+    spans: Spans,
 ) -> ActorReport:
     """Improve the policy; arguments as `ray_rl.ppo.epochs.train_actor`, `channel` being that of a lone learner."""
     happened, old, weights = _happened(batch), batch.padded(old_log_probs), batch.padded(advantages)
@@ -100,6 +102,7 @@ def train_critic(
     config: PpoConfig,
     learning_rate: float,
     channel: Channel,
+    spans: Spans,
 ) -> CriticReport:
     """Fit the critic to the returns; arguments as `ray_rl.ppo.epochs.train_critic`."""
     happened, old, wanted = _happened(batch), batch.padded(old_outputs), batch.padded(targets)

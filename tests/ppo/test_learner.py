@@ -258,8 +258,12 @@ def test_statistics_describe_the_batch(learner: Learner) -> None:
     assert stats.n_episodes == 30
     assert stats.n_steps == sum(len(c.actions) for c in chunks)
     assert 0 < stats.n_distinct <= stats.n_steps
-    numbers = [getattr(stats, name) for name in stats.__slots__]
+    numbers = [getattr(stats, name) for name in stats.__slots__ if name != "spans"]
     assert np.isfinite(numbers).all()
+    assert [span.what for span in stats.spans if span.who == "learner"] == ["join", "unpack", "advantages", "epochs"]
+    for who in ("actor", "critic"):
+        passes = [span.what for span in stats.spans if span.who == who]
+        assert passes.count("forward") == passes.count("backward") == passes.count("optimiser") == 3 * 2
     assert stats.epochs == 3
     assert learner.version == 1
 
