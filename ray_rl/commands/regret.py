@@ -11,8 +11,8 @@ from ray_rl.config import UserError
 from ray_rl.workflow.orders import N_ORDERS, order_name
 
 _DESCRIPTION = (
-    "Repeat searches over the scores that an exhaustive search found, each score seen once with the noise of its "
-    "evaluation, and compare how soon gp-ucb, ei and random find the best order."
+    "Repeat searches over the scores that exhaustive searches found, each score seen once with its noise, and compare "
+    "how soon gp-ucb, ei and random find the best order, and what the trainings until then cost."
 )
 
 
@@ -20,8 +20,8 @@ _DESCRIPTION = (
 class RegretFlags:
     """Flags of ``ray-rl regret``."""
 
-    truth: Path
-    """JSON of an exhaustive search."""
+    truth: tuple[Path, ...]
+    """JSON of an exhaustive search; of several, with other seeds, the means count, and what they differ by is noise."""
     searches: int = 20
     """Searches of each method."""
     trainings: int = 60
@@ -48,20 +48,28 @@ def run(words: list[str]) -> int:
         raise UserError(f"--trainings must be 1 to {N_ORDERS}, got {flags.trainings}")
 
     from ray_rl.search.methods import Rule
-    from ray_rl.search.regret import draw, measure_regret, table, to_json
+    from ray_rl.search.regret import draw, measure_regret, pool, table, to_json
     from ray_rl.search.report import load_truth
 
-    truth = load_truth(flags.truth)
-    if len(truth.orders) == 0:
-        raise UserError(f"--truth {flags.truth}: no order met the gate of that search")
+    truths = [load_truth(path) for path in flags.truth]
+    if len(truths) == 0 or len(pool(truths)[0].orders) == 0:
+        raise UserError(f"--truth {' '.join(map(str, flags.truth))}: no order met the gate of every search")
     rule = Rule(n_start=flags.n_start, beta_scale=flags.beta_scale, seed=flags.seed)
-    regret = measure_regret(truth, rule, flags.trainings, flags.searches)
+    regret = measure_regret(truths, rule, flags.trainings, flags.searches)
     console = make_console()
     console.print(
-        f"best of {regret.n_known} orders: {order_name(regret.best)}, {regret.best_score:.2f} ± {regret.error:.2f}",
+        f"best of {regret.n_known} orders: {order_name(regret.best)}, {regret.best_score:.2f} ± {regret.error:.2f}; "
+        f"a score is seen with a deviation of {regret.noise:.2f}",
         soft_wrap=True,
     )
     console.print(table(regret))
+    console.print(
+        "found after: median trainings until an order within the error of the best was tried. looks best after: until "
+        "one stays the best seen. gap: of what looks best at the end to the best; regret: of all orders tried, means ± "
+        "standard error.",
+        style="dim",
+        soft_wrap=True,
+    )
     save_json(flags.json, to_json(regret))
     if flags.plot is not None:
         draw(regret, flags.plot)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from ray_rl.cli import main
-from ray_rl.search.regret import Regret
-from ray_rl.search.simulate import synthetic_truth
+from ray_rl.search.gaussian_process import Observations
+from ray_rl.search.methods import Rule
+from ray_rl.search.regret import Regret, measure_regret, pool
+from ray_rl.search.simulate import simulate, synthetic_truth
 from ray_rl.workflow.orders import N_ORDERS, order_name
 
 ONE_POLICY = [
@@ -51,8 +53,33 @@ def test_regret_writes_curves_of_every_method_and_a_picture(truth: Path, tmp_pat
 
 def test_a_search_recognises_the_best_once_it_stays_in_front() -> None:
     gaps = np.array([[3.0, 0.1, 2.0, 0.2, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0, 1.0]])
-    regret = Regret(0, 0.0, 0.5, 120, {"random": gaps}, {"random": np.ones(3)})
+    regret = Regret(0, 0.0, 0.5, 0.5, 120, {"random": gaps}, {"random": gaps}, {"random": np.ones(3)})
     assert regret.recognised("random").tolist() == [4.0, 1.0, np.inf]
+
+
+def test_searches_with_other_seeds_tell_mean_scores_and_what_training_adds_to_the_noise() -> None:
+    a, b, c = np.random.default_rng(0).normal(size=(3, N_ORDERS)) * 2.0 + synthetic_truth(0)
+    everything, few = np.arange(N_ORDERS), np.arange(1, N_ORDERS)
+    evaluation = np.full(N_ORDERS, 0.01)
+    pooled, n = pool([Observations(everything, a, evaluation), Observations(few, b[1:], evaluation[1:])])
+    assert n == 2.0
+    assert pooled.orders.tolist() == few.tolist()
+    np.testing.assert_allclose(pooled.scores, (a + b)[1:] / 2)
+    np.testing.assert_allclose(pooled.variances, np.mean((a - b)[1:] ** 2 / 2))
+    three, _ = pool([Observations(everything, scores, evaluation) for scores in (a, b, c)])
+    assert three.variances[0] == pytest.approx(4.0, rel=0.3)
+    alone, n = pool([Observations(everything, a, evaluation)])
+    assert n == 1.0
+    assert alone.variances[0] == 0.01
+
+
+def test_regret_counts_what_every_order_tried_lies_below_the_best() -> None:
+    scores = synthetic_truth(1)
+    truth = Observations(np.arange(N_ORDERS), scores, np.full(N_ORDERS, 1e-6))
+    regret = measure_regret([truth], Rule(n_start=2), n_trainings=20, n_searches=2)
+    tried = simulate(scores, np.full(N_ORDERS, 1e-3), Rule("gp-ucb", n_start=2), 20).tried
+    np.testing.assert_allclose(regret.paid["gp-ucb"][0], scores.max() - scores[tried])
+    assert regret.paid["gp-ucb"].mean() < 0.7 * regret.paid["random"].mean()
 
 
 def test_one_policy_stands_beside_the_specialists(
