@@ -12,9 +12,14 @@ from ray_rl.config import EnvConfig, TrainConfig, UserError
 from ray_rl.envs.cage2.action_sets import game_action
 from ray_rl.envs.cage2.constants import ACTION_NAMES, HOSTS
 from ray_rl.envs.cage2.env import Cage2Env
+from ray_rl.envs.cyborg.find import load
+from ray_rl.envs.cyborg.game import Game
+from ray_rl.envs.cyborg.rule_set import identify
+from ray_rl.envs.cyborg_env import CyborgEnv
 from ray_rl.envs.registry import env_of_this_process
-from ray_rl.episodes import EpisodeBatch, concatenate_in_order, episode_requests
+from ray_rl.episodes import EpisodeBatch, EpisodeRequest, concatenate_in_order, episode_requests
 from ray_rl.policy.inference import MlpPolicy, PolicyWeights
+from ray_rl.policy.random_weights import random_weights
 from ray_rl.rollout import run_episodes, step_episodes
 from ray_rl.workflow.orders import ORDER_CODE_SIZE, order_code, order_name, parse_order
 from ray_rl.workflow.reference import reference_alignment
@@ -61,12 +66,30 @@ def test_kernel_and_stepping_loop_agree_to_the_bit(view: str, actions: str) -> N
 def test_alignment_is_what_the_oracle_says_of_the_true_state() -> None:
     env, policy = make_pair("winner", "all")
     requests = episode_requests(9, 0, 60, red_agent="mixed", max_steps=50, order="random")
+    assert_alignment_is_the_oracles(env, policy, requests)
+
+
+@pytest.mark.cyborg
+def test_so_it_is_in_cyborg(cyborg_path: str) -> None:
+    upstream = load(cyborg_path)
+    rules = identify(Game(upstream), upstream)
+    env = CyborgEnv(cyborg_path, rules, "stock", "winner", "all", RULE)
+    policy = MlpPolicy(random_weights(env.spec.observation_size, (16,), env.spec.n_actions))
+    requests = episode_requests(9, 0, env.max_batch, red_agent="mixed", max_steps=50, order="random")
+    assert_alignment_is_the_oracles(env, policy, requests)
+
+
+def assert_alignment_is_the_oracles(
+    env: Cage2Env | CyborgEnv, policy: MlpPolicy, requests: list[EpisodeRequest]
+) -> None:
+    """Play the episodes twice: once for the rewards, once for the true state before every action."""
+    n, n_steps = len(requests), requests[0].max_steps
     batch = run_episodes(env, policy, requests, 0)
-    actions = batch.actions.reshape(60, 50).astype(np.int64)
+    actions = batch.actions.reshape(n, n_steps).astype(np.int64)
     assert batch.alignment_rewards is not None
     env.reset(requests)
     red_hosts: list[list[set[str]]] = [[] for _ in requests]
-    for step in range(50):
+    for step in range(n_steps):
         truth = env.truth()
         sessions = truth.n_privileged + truth.n_removable + truth.n_hidden
         for episode, row in enumerate(sessions):
@@ -76,7 +99,7 @@ def test_alignment_is_what_the_oracle_says_of_the_true_state() -> None:
         names = [ACTION_NAMES[game_action(env.action_set_code, int(a))] for a in actions[episode]]
         assert request.order_index is not None
         expected = reference_alignment(order_name(request.order_index).split(","), names, red_hosts[episode], *RULE)
-        rewards = batch.alignment_rewards[50 * episode : 50 * (episode + 1)]
+        rewards = batch.alignment_rewards[n_steps * episode : n_steps * (episode + 1)]
         np.testing.assert_allclose(rewards, expected.rewards, rtol=1e-5, atol=1e-5)
         assert batch.extras["compliance"][episode] == pytest.approx(expected.compliance)
         assert batch.extras["fixes"][episode] == expected.fixes
