@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -248,6 +249,9 @@ class RunConfig(_Group):
     """Updates between checkpoints; one is always written at the end."""
     keep_checkpoints: PositiveInt = 3
     """Checkpoints kept; older ones are removed."""
+    profile: Path | None = None
+    """File for a trace of what driver, learner and workers did when; https://ui.perfetto.dev and chrome://tracing open
+    it."""
 
 
 class TrainConfig(_Group):

@@ -59,6 +59,7 @@ _MAY_CHANGE_ON_RESUME = {
     "resume",
     "checkpoint_every",
     "keep_checkpoints",
+    "profile",
 }
 """Fields that do not change what is learned; all others must be as they were."""
 

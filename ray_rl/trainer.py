@@ -11,7 +11,7 @@ import contextlib
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from rich.console import Console
@@ -53,6 +53,7 @@ from ray_rl.quarantine import Quarantine
 from ray_rl.run_folder import CHECKPOINTS, RunFolder, check_run_folder
 from ray_rl.seeding import Purpose
 from ray_rl.storage import Location, location
+from ray_rl.trace_file import TraceFile
 from ray_rl.training_metrics import Stopwatch, UpdateReport, evaluation_metrics, update_metrics
 from ray_rl.workflow.gate import gate_outcome
 
@@ -96,7 +97,7 @@ def train_silently(config: TrainConfig) -> Location:
     For many trainings one after another: the second finds torch loaded and everything compiled. Signals are left to
     the caller. Arguments, result and errors as there.
     """
-    return _train(config, make_local_learner, Interruption(), Console(quiet=True), None)
+    return _train(config, make_local_learner, Interruption(), Console(quiet=True))
 
 
 def _screen() -> Console:
@@ -108,18 +109,21 @@ def _train(
     learner_of: Callable[[EnvSpec, TrainConfig], LearnerHandle],
     interruption: Interruption,
     console: Console,
-    observe: Observer | None,
+    observe: Observer | None = None,
 ) -> Location:
+    observers = [] if observe is None else [observe]
     check_run_folder(config)
     with contextlib.closing(make_env(config.env)) as env:
         spec = env.spec
     last, first = _last_checkpoint(config, spec), _first_networks(config, spec)
     with contextlib.ExitStack() as parts:
+        if config.run.profile is not None:
+            observers.append(parts.enter_context(TraceFile(config.run.profile)).add)
         collector = parts.enter_context(make_collector(config.collect, config.env))
         learner = parts.enter_context(learner_of(spec, config))
         folder = parts.enter_context(RunFolder.open(config, lambda line: console.print(line, soft_wrap=True)))
         progress = parts.enter_context(Progress(config, folder.path, console))
-        trainer = Trainer(config, spec, folder, collector, learner, progress, interruption, observe)
+        trainer = Trainer(config, spec, folder, collector, learner, progress, interruption, observers)
         if last is not None:
             trainer.restore(last)
         elif first is not None:
@@ -168,7 +172,7 @@ class Trainer:
         learner: Learns from them.
         progress: Shows the run to whoever watches.
         interruption: Tells that the user wants to stop.
-        observe: Told where the time of each update went.
+        observers: Told where the time of each update went.
     """
 
     def __init__(
@@ -180,7 +184,7 @@ class Trainer:
         learner: LearnerHandle,
         progress: Progress,
         interruption: Interruption,
-        observe: Observer | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._config = config
         self._spec = spec
@@ -189,7 +193,7 @@ class Trainer:
         self._learner = learner
         self._progress = progress
         self._interruption = interruption
-        self._observe = observe
+        self._observers = observers
         self._update = 0
         self._requested = 0
         self._env_steps = 0
@@ -275,8 +279,8 @@ class Trainer:
             if self._update % self._config.run.checkpoint_every == 0:
                 with watch("checkpoint"):
                     self._save()
-        if self._observe is not None:
-            self._observe(UpdateReport(watch.total_s, watch.taken() + stats.spans, tuple(summaries)))
+        for observe in self._observers:
+            observe(UpdateReport(watch.total_s, watch.taken() + stats.spans, tuple(summaries)))
 
     def _request_episodes(self) -> None:
         """Ask for the episodes of every update that may start with the weights just published."""

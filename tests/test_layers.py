@@ -34,7 +34,7 @@ ROOMS = (
     ("ppo",),
     ("collect",),
     ("evaluate",),
-    ("trainer", "quarantine", "training_metrics", "run_folder", "console"),
+    ("trainer", "quarantine", "training_metrics", "trace_file", "run_folder", "console"),
     ("compare", "search", "bench", "doctor", "ssh_hosts", "ray_jobs", "ray_cluster_file", "chaos"),
     ("commands", "cli", "__main__"),
 )
