@@ -79,11 +79,28 @@ class Cage2Env:
             if request.red_agent not in RED_AGENTS:
                 raise ValueError(f"unknown red agent {request.red_agent!r}; known: {', '.join(RED_AGENTS)}")
         self._orders = requested_orders(requests) if self.spec.follows_order else np.empty(0, dtype=np.int64)
-        self._states = np.empty((len(requests), STATE_SIZE), dtype=np.int64)
-        self._notebooks = np.empty((len(requests), NOTEBOOK_SIZE), dtype=np.int64)
-        self._steps_left = np.array([r.max_steps for r in requests], dtype=np.int64)
-        seeds = np.array([r.seed for r in requests], dtype=np.uint64)
-        red_agents = np.array([RED_AGENTS.index(r.red_agent) for r in requests], dtype=np.int64)
+        return self.begin(
+            np.array([r.seed for r in requests], dtype=np.uint64),
+            np.array([RED_AGENTS.index(r.red_agent) for r in requests], dtype=np.int64),
+            np.array([r.max_steps for r in requests], dtype=np.int64),
+        )
+
+    def begin(
+        self, seeds: NDArray[np.uint64], red_agents: NDArray[np.int64], n_steps: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        """`reset` without a Python object per episode: for episodes in any number that follow no order, unchecked.
+
+        Args:
+            seeds: [B] uint64 below 2**63.
+            red_agents: [B] int64, indices into `RED_AGENTS`.
+            n_steps: [B] int64, 1 or more.
+
+        Returns:
+            The first observations [B, D].
+        """
+        self._states = np.empty((len(seeds), STATE_SIZE), dtype=np.int64)
+        self._notebooks = np.empty((len(seeds), NOTEBOOK_SIZE), dtype=np.int64)
+        self._steps_left = n_steps.copy()
         _reset_rows(self._states, self._notebooks, seeds, red_agents, self.rules_code)
         return self._observe()
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ray_rl.envs.cage2.env import Cage2Env
 from ray_rl.episodes import RED_AGENTS, EpisodeRequest
-from ray_rl.seeding import Purpose, derive_seed
+from ray_rl.seeding import Purpose, episode_seeds
 
 _SEED_LIMIT = 2**63
 
@@ -75,7 +75,8 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
     """N environments in one compiled batch.
 
     They run in step, so all episodes are truncated together; the step after that starts new ones (next-step autoreset:
-    its action is ignored and its reward 0).
+    its action is ignored and its reward 0). After ``reset(seed=S)`` they play, one batch after another, the episodes that
+    a training run of seed S begins with.
 
     Args:
         num_envs: N.
@@ -102,8 +103,8 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
         render_mode: str | None = None,
     ) -> None:
         self._env = Cage2Env(rules, table, view, actions)
-        self._red_agent = _known_red_agent(red_agent)
-        self._episode_steps = episode_steps
+        self._red_agents = np.full(num_envs, RED_AGENTS.index(_known_red_agent(red_agent)))
+        self._n_steps = np.full(num_envs, episode_steps)
         self.render_mode = render_mode
         self.num_envs = num_envs
         spec = self._env.spec
@@ -140,14 +141,9 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
 
     def _begin(self) -> NDArray[np.int8]:
         self._over = False
-        requests = [
-            EpisodeRequest(
-                n, derive_seed(self._seed, Purpose.TRAIN, self._n_begun, n), self._episode_steps, self._red_agent
-            )
-            for n in range(self.num_envs)
-        ]
-        self._n_begun += 1
-        return self._env.reset(requests).view(np.int8)
+        seeds = episode_seeds(self._seed, Purpose.TRAIN, self._n_begun, self.num_envs)
+        self._n_begun += self.num_envs
+        return self._env.begin(seeds, self._red_agents, self._n_steps).view(np.int8)
 
     def _info(self) -> dict[str, Any]:
         return {"action_mask": self._env.action_masks().view(np.int8)}

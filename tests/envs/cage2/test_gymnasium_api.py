@@ -13,6 +13,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from ray_rl.envs import CAGE2_ID
+from ray_rl.envs.cage2.env import Cage2Env
+from ray_rl.episodes import episode_requests
 
 
 @pytest.mark.parametrize(("view", "actions"), [("table", "all"), ("memory", "compact")])
@@ -73,6 +75,16 @@ def test_vector_env_repeats_with_its_seed() -> None:
     np.testing.assert_array_equal(play(1), play(1))
     assert not np.array_equal(play(1), play(2))
     assert len(np.unique(play(1).sum(axis=0))) > 1
+
+
+def test_vector_env_plays_the_episodes_of_a_training_run_of_its_seed() -> None:
+    vector = gymnasium.make_vec(CAGE2_ID, num_envs=3, red_agent="RedMeanderAgent", episode_steps=30)
+    vector.reset(seed=9)
+    played = np.array([vector.step(np.full(3, 140))[1] for _ in range(61)])  # 30 steps, one that begins anew, 30 steps
+    env = Cage2Env()
+    for first, rewards in ((0, played[:30]), (3, played[31:])):
+        env.reset(episode_requests(9, first, 3, red_agent="RedMeanderAgent", max_steps=30))
+        np.testing.assert_array_equal(rewards, [env.step(np.full(3, 140)).rewards for _ in range(30)])
 
 
 def test_bad_arguments_are_named() -> None:
