@@ -26,7 +26,7 @@ class UpdateStats:
         policy_loss: Clipped surrogate objective, negated.
         value_loss: Mean squared error of the critic, in units of the (normalised) returns.
         entropy: Mean entropy of the policy over the allowed actions, in nats.
-        approx_kl: Mean KL divergence from the behaviour policy to the policy, estimated from the batch.
+        approx_kl: Mean KL divergence from the policy before the update to the policy, estimated from the batch.
         clip_fraction: Share of steps whose probability ratio lay outside the clip range.
         explained_variance: Share of the variance of returns that the critic explained before the update.
         learning_rate: Adam's step size in this update.
@@ -34,8 +34,7 @@ class UpdateStats:
         actor_gradient_norm: Norm of the actor's gradient before it was scaled down.
         critic_gradient_norm: Norm of the critic's gradient before it was scaled down.
         epochs: Passes of the actor over the batch; fewer than configured when `target_kl` ended them.
-        first_ratio_deviation: Largest difference of a ratio from 1 in the first minibatch; exactly 0 when no step is
-            stale.
+        first_ratio_deviation: Largest difference of a ratio from 1 in the first minibatch: exactly 0 if all is well.
         log_prob_difference: Largest difference between a recorded log-probability and the learner's own evaluation of
             it, over the steps that are not stale.
         staleness_mean: Mean over the episodes of how many updates their policy lay behind, in versions.

@@ -124,7 +124,7 @@ def train_actor(
         optimiser: Its optimiser.
         batch: M steps.
         old_log_probs: [M] log-probabilities that ratios are taken against.
-        advantages: [M], normalised if at all by the caller.
+        advantages: [M], normalised if at all by the caller, and corrected for steps of an older policy.
         shuffle: Decides the minibatches.
         config: Of the learner.
         learning_rate: Adam's step size.

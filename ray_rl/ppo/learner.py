@@ -43,6 +43,8 @@ LOG_PROB_TOLERANCE = 1e-3
 different order; they differ by 1e-6 or so."""
 
 _ADVANTAGE_EPSILON = 1e-8
+_MOST_CORRECTION = 2.0
+"""How often the advantage of a stale step may count: bounds the noise of what the policy that acted hardly ever did."""
 _AGREED = (PolicyMismatchError, ValueError, DivergedError)
 """Errors that all learners of a team raise alike, and therefore stay together."""
 
@@ -245,13 +247,13 @@ class Learner:
     ) -> tuple[ActorReport, float]:
         shuffle = Shuffle(self._run_seed, self._version)
         with spans("old log-probabilities"):
-            old_log_probs, difference = self._old_log_probs(batch, shuffle)
+            old_log_probs, corrections, difference = self._old_log_probs(batch, shuffle)
         report = self._passes.train_actor(
             self._networks.actor,
             self._actor_optimiser,
             batch,
             old_log_probs,
-            advantages,
+            advantages * corrections,
             shuffle,
             self._config,
             learning_rate,
@@ -261,24 +263,27 @@ class Learner:
         )
         return report, difference
 
-    def _old_log_probs(self, batch: PpoBatch | Sequences, shuffle: Shuffle) -> tuple[Tensor, float]:
-        """What ratios are taken against [M], and the largest difference from what was recorded.
+    def _old_log_probs(self, batch: PpoBatch | Sequences, shuffle: Shuffle) -> tuple[Tensor, Tensor, float]:
+        """What ratios are taken against [M], how often advantages count [M], and by how much the record is off at most.
 
-        A step of the current policy gets the learner's own evaluation: acting rounds otherwise than learning, and that
-        difference must not pass for a change of the policy. An older step keeps the record, which corrects its lag.
+        Ratios are taken against the learner's own evaluation of its policy before the update, also for a stale step:
+        against the policy that acted, the range of clipping would have to last for all updates since. That a stale step
+        was not drawn from the policy before the update is made good by its advantage (Hilton, Cobbe and Schulman 2022,
+        "Batch size-invariance for policy optimization", section 3), which counts as often as that policy would have
+        drawn it. A step of that policy counts exactly once: acting rounds otherwise than learning, and the difference
+        must not pass for a change of the policy.
         """
+        own = self._passes.evaluate_log_probs(self._networks.actor, batch, shuffle, self._config)
         fresh = torch.from_numpy(np.repeat(batch.policy_versions == self._version, batch.lengths))
-        log_probs, differences = batch.behaviour_log_probs, torch.zeros(1, dtype=self._dtype)
-        if bool(fresh.any()):
-            own = self._passes.evaluate_log_probs(self._networks.actor, batch, shuffle, self._config)
-            differences = (own - log_probs).abs()[fresh]
-            log_probs = torch.where(fresh, own, log_probs)
+        changes = own - batch.behaviour_log_probs
+        differences = torch.where(fresh, changes.abs(), 0.0)
         wrong = ~(differences <= LOG_PROB_TOLERANCE)  # NaN is wrong too
         largest = float(self._team.actor.largest(differences.nan_to_num(nan=math.inf).max()))
         n_wrong, n_fresh = self._team.actor.add_up(torch.stack((wrong.sum(), fresh.sum()))).tolist()
         if n_wrong:
             raise PolicyMismatchError(largest, n_wrong, n_fresh, self._version)
-        return log_probs, largest
+        corrections = torch.where(fresh, 0.0, changes).exp_().clamp_(max=_MOST_CORRECTION)
+        return own, corrections, largest
 
     def _train_critic(
         self, batch: PpoBatch | Sequences, values: Tensor, returns: Tensor, learning_rate: float, spans: Spans

@@ -39,9 +39,12 @@ class PlainUpdate:
 
 
 def plain_update(
-    before: LearnerState, episodes: EpisodeBatch, spec: EnvSpec, ppo: PpoConfig, run_seed: int
+    before: LearnerState, episodes: EpisodeBatch, spec: EnvSpec, ppo: PpoConfig, run_seed: int, version: int = 0
 ) -> PlainUpdate:
-    """The first update of a run, from the state before it; all episodes are of version 0."""
+    """An update from a state whose optimisers have done nothing yet; all episodes are of version 0.
+
+    At a later version their advantages are weighted by how likely the policy before the update takes their actions.
+    """
     networks = {
         name: torch.nn.Parameter(torch.tensor(array, dtype=torch.float64))
         for name, array in before.arrays.items()
@@ -60,6 +63,8 @@ def plain_update(
         old = log_probabilities(networks, states, allowed).gather(1, actions[:, None])[:, 0]
     if ppo.normalise_advantages:
         advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-8)
+    if version > 0:
+        advantages = advantages * (old - torch.from_numpy(episodes.behaviour_log_probs).double()).exp().clamp(max=2)
     mean, deviation = 0.0, 1.0
     if ppo.normalise_returns:
         mean, deviation = float(returns.mean()), float(returns.std(correction=0))
@@ -74,7 +79,9 @@ def plain_update(
     history: dict[str, list[float]] = {"policy": [], "value": [], "entropy": [], "kl": []}
     epochs, actor_learns = 0, True
     for epoch in range(ppo.epochs):
-        order = np.random.default_rng(derive_seed(run_seed, Purpose.MINIBATCH, 0, epoch)).permutation(len(actions))
+        order = np.random.default_rng(derive_seed(run_seed, Purpose.MINIBATCH, version, epoch)).permutation(
+            len(actions)
+        )
         epochs += actor_learns
         for part in np.array_split(order, ppo.minibatches):
             value_loss = (mlp(networks, "critic", states[part])[:, 0] - targets[part]).square().mean()

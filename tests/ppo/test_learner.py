@@ -124,13 +124,30 @@ def test_the_first_ratio_is_exactly_one(learner: Learner) -> None:
         assert 0 < stats.log_prob_difference < 1e-5  # acting does round otherwise
 
 
-def test_a_stale_step_keeps_its_recorded_log_probability(learner: Learner) -> None:
+def test_the_ratios_of_stale_steps_begin_at_one_as_well(learner: Learner) -> None:
     learner.update(masked_chunks(learner))
     acted = masked_episodes(learner.weights(), 1, 5000, 20)
     run(learner, 2)
     stats = learner.update([acted])
     assert (stats.staleness_mean, stats.staleness_max) == (2.0, 2)
-    assert stats.first_ratio_deviation > 1e-3
+    assert stats.first_ratio_deviation == 0.0
+    assert stats.log_prob_difference == 0.0  # none was fresh
+
+
+def test_a_stale_step_counts_as_often_as_the_policy_would_take_it_at_most_twice(learner: Learner) -> None:
+    """Without a change of the policy, a record that is lower by log 3/2 counts 3/2 times, and one lower by 1 twice."""
+
+    def learned(lowered: float, version: int) -> float:
+        with closing(masked_learner(epochs=1, minibatches=1, max_gradient_norm=1e9, entropy_coefficient=0)) as other:
+            state = other.state()
+            other.load_state(LearnerState(state.arrays, {**state.counters, "version": 1}))
+            acted = masked_episodes(other.weights(), version, 0, 20)
+            records = acted.behaviour_log_probs - np.float32(lowered)
+            return other.update([replace(acted, behaviour_log_probs=records)]).actor_gradient_norm
+
+    once = learned(0.0, version=1)
+    assert learned(np.log(1.5), version=0) == pytest.approx(1.5 * once, rel=1e-4)
+    assert learned(1.0, version=0) == pytest.approx(2 * once, rel=1e-4)
 
 
 def test_staleness_is_told_over_episodes(learner: Learner) -> None:

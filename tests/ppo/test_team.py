@@ -86,6 +86,24 @@ def test_an_update_is_the_textbooks(dtype: torch.dtype, changes: dict[str, Any])
         assert getattr(stats, name) == pytest.approx(getattr(plain, name), rel=tolerance["rtol"], abs=1e-6), name
 
 
+def test_an_update_from_stale_episodes_is_the_textbooks_with_weighted_advantages() -> None:
+    changes = {"final_learning_rate": config().learning_rate, "final_entropy_coefficient": config().entropy_coefficient}
+    with closing(make(**changes)) as learner:
+        first, batches = learner.state(), chunks(learner, 30)
+        for _ in range(4):  # leads the policy far from the one that acted
+            learner.update(batches)
+        networks = {name: array for name, array in learner.state().arrays.items() if name.startswith("network.")}
+        state = LearnerState({**first.arrays, **networks}, {**first.counters, "version": 4})
+        learner.load_state(state)
+        stats, after = learner.update(batches), learner.state()
+    episodes = concatenate_in_order(batches)
+    plain = plain_update(state, episodes, MASKED, config(**changes), run_seed=0, version=4)
+    for name, expected in plain.parameters.items():
+        np.testing.assert_allclose(after.arrays[name], expected, err_msg=name, **TOLERANCE[torch.float64])
+    assert stats.policy_loss == pytest.approx(plain.policy_loss, rel=1e-8)
+    assert stats.approx_kl == pytest.approx(plain.approx_kl, rel=1e-8)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("size", [2, 3])
 def test_several_learners_are_one(size: int, dtype: torch.dtype) -> None:

@@ -75,8 +75,8 @@ class Cage2VectorEnv(VectorEnv[NDArray[np.int8], NDArray[np.int64], NDArray[Any]
     """N environments in one compiled batch.
 
     They run in step, so all episodes are truncated together; the step after that starts new ones (next-step autoreset:
-    its action is ignored and its reward 0). After ``reset(seed=S)`` they play, one batch after another, the episodes that
-    a training run of seed S begins with.
+    its action is ignored and its reward 0). After ``reset(seed=S)`` they play, one batch after another, the episodes
+    that a training run of seed S begins with.
 
     Args:
         num_envs: N.
