@@ -10,6 +10,7 @@ from ray_rl.config import UserError, suggest
 _PARTS = {
     "env": ("bench_env", "steps per second on one core, simulator to whole rollout"),
     "train": ("bench_train", "training end to end, beside what its parts allow, with the time of every part"),
+    "peers": ("bench_peers", "training beside the PPO of Stable-Baselines3, CleanRL and RLlib"),
     "scale": ("bench_scale", "one driver and more and more simulated nodes; where driver, store and learner are full"),
 }
 """What to bench -> module of commands, one line of help."""
