@@ -41,7 +41,7 @@ ENVS_WITH_ORDERS = ("cage2", "cyborg")
 class _Group(BaseModel):
     """Base of all groups: immutable, strict about unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
 
 def _canonical_order(given: Any) -> Any:

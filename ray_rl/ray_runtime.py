@@ -1,8 +1,9 @@
 """Ray at the rim: connecting, and draining references as they are done.
 
 A local Ray belongs to the run that started it: it has the workers that the run asks for, no dashboard, says nothing,
-and is gone when the run ends. On a cluster the package travels to the workers with the job. Where this process is
-itself the driver of a submitted job, it uses the job's cluster and what travelled with the job.
+and is gone when the run ends, also when the run is killed. On a cluster the package travels to the workers with the
+job. Where this process is itself the driver of a submitted job, it uses the job's cluster and what travelled with the
+job.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import grpc
+import psutil
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.experimental import get_local_object_locations
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import ray_rl
 from ray_rl.config import UserError
+from ray_rl.process_guard import guarded
 
 _CONNECT_TIMEOUT_S = 5.0
 _ROUND_TRIP_TIMEOUT_S = 60.0
@@ -63,18 +67,19 @@ def connection(
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _silence()
-    with _own_sigterm():
-        if in_job():
-            _join_own_cluster()
-        elif address is None:
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-            _start_local(n_workers)
-        else:
-            _join(address, py_modules, env_vars or {})
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with ExitStack() as leftovers:
+        try:
+            with _own_sigterm():
+                if in_job():
+                    _join_own_cluster()
+                elif address is None:
+                    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+                    leftovers.enter_context(guarded(_start_local(n_workers)))
+                else:
+                    _join(address, py_modules, env_vars or {})
+            yield
+        finally:
+            ray.shutdown()
 
 
 @contextmanager
@@ -105,7 +110,14 @@ def _say_nothing(data: object, ignore_prefix: bool = False) -> None:
     """In place of the function that prints those remarks."""
 
 
-def _start_local(n_workers: int) -> None:
+def _start_local(n_workers: int) -> list[int]:
+    """Start a Ray for this process alone; returns the processes that it consists of.
+
+    The kernel ends the foremost of them with this process, and workers end soon after them. The agents, which try for a
+    minute to tell somebody, are what has to be guarded.
+    """
+    driver = psutil.Process()
+    others = {process.pid for process in driver.children(recursive=True)}
     free_shm = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else _STORE_BYTES
     ray.init(
         address="local",
@@ -116,6 +128,7 @@ def _start_local(n_workers: int) -> None:
         logging_level=logging.ERROR,
         object_store_memory=max(_SMALLEST_STORE_BYTES, min(_STORE_BYTES, free_shm // 2)),
     )
+    return [process.pid for process in driver.children(recursive=True) if process.pid not in others]
 
 
 def in_job() -> bool:
@@ -258,6 +271,22 @@ def round_trip() -> RoundTrip:
     ray.get(_ping.remote(), timeout=_ROUND_TRIP_TIMEOUT_S)
     n_nodes = sum(bool(node["Alive"]) for node in cast("Any", ray).nodes())
     return RoundTrip(time.perf_counter() - started, n_nodes, cluster_cpus())
+
+
+def put_once(value: object, n_bytes: int) -> tuple[ray.ObjectRef[Any], int]:
+    """Put a value into the object store, whoever reads it.
+
+    Args:
+        value: What to put.
+        n_bytes: Its size, for where Ray does not tell what it has written (a driver outside of the cluster).
+
+    Returns:
+        The reference, and the bytes that were written.
+    """
+    ref = ray.put(value)
+    with contextlib.suppress(RuntimeError, AttributeError):
+        n_bytes = cast("Any", get_local_object_locations)([ref])[ref]["object_size"] or n_bytes
+    return ref, n_bytes
 
 
 def wait_some(refs: Sequence[ray.ObjectRef[Any]], timeout_s: float | None) -> list[ray.ObjectRef[Any]]:

@@ -23,6 +23,7 @@ ROOMS = (
         "metrics",
         "failures",
         "interruption",
+        "process_guard",
         "spans",
         "storage",
         "workflow",

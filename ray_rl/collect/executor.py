@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Watchdog
 from ray_rl.collect.worker import run_chunk
-from ray_rl.config import EnvConfig
+from ray_rl.config import EnvConfig, UserError
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
 from ray_rl.interruption import deaf_children
 from ray_rl.policy.inference import PolicyWeights
@@ -205,7 +205,7 @@ class _SharedWeights:
 
     def __init__(self, weights: PolicyWeights, policy_version: int) -> None:
         n_sizes, n_values = len(weights.sizes), len(weights.values)
-        self._block = SharedMemory(create=True, size=weights.sizes.nbytes + weights.values.nbytes)
+        self._block = _reserve(weights.sizes.nbytes + weights.values.nbytes)
         self.name = self._block.name
         self.place = (self.name, n_sizes, n_values, policy_version)
         sizes, values = _views(self._block, n_sizes, n_values)
@@ -214,6 +214,21 @@ class _SharedWeights:
     def free(self) -> None:
         self._block.close()
         self._block.unlink()
+
+
+def _reserve(n_bytes: int) -> SharedMemory:
+    """A block that is there: the system gives more than it has, and kills whoever writes to the rest."""
+    block = SharedMemory(create=True, size=n_bytes)
+    try:
+        os.posix_fallocate(block._fd, 0, n_bytes)  # type: ignore[attr-defined]
+    except OSError as error:
+        block.close()
+        block.unlink()
+        raise UserError(
+            f"{n_bytes / 2**20:.1f} MiB of weights do not fit the shared memory that is free ({error.strerror}): "
+            "enlarge /dev/shm (docker run --shm-size=1g), or use another --collector"
+        ) from error
+    return block
 
 
 def _views(block: SharedMemory, n_sizes: int, n_values: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

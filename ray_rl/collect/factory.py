@@ -29,7 +29,13 @@ def make_collector(collect: CollectConfig, env: EnvConfig) -> Iterator[Collector
     if collect.address is not None and not collect.collector.startswith("ray"):
         raise UserError(f"--address needs a collector on Ray (ray-tasks, ray-actors), not {collect.collector}")
     if collect.collector.startswith("ray"):
-        from ray_rl.ray_runtime import connection
+        try:
+            from ray_rl.ray_runtime import connection
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"--collector {collect.collector} needs {error.name}, which is not installed: "
+                "pip install 'ray[default]', or use --collector executor"
+            ) from error
 
         py_modules, env_vars = _luggage(collect, env)
         n_workers = collect.n_workers or default_n_workers()

@@ -20,7 +20,7 @@ from ray_rl.collect.worker import run_chunk
 from ray_rl.config import EnvConfig
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest
 from ray_rl.policy.inference import PolicyWeights
-from ray_rl.ray_runtime import wait_some
+from ray_rl.ray_runtime import put_once, wait_some
 
 _CALLS_PER_ACTOR = 2
 _RETRIES = 3
@@ -63,9 +63,9 @@ class RayActorsCollector:
     def publish(self, weights: PolicyWeights, policy_version: int) -> None:
         """Put weights into the object store, once."""
         started = time.perf_counter()
-        self._weights_ref = ray.put(weights)
+        self._weights_ref, n_bytes = put_once(weights, weights.n_bytes)
         self._policy_version = policy_version
-        self.publish_costs = self.publish_costs.plus(weights.n_bytes, time.perf_counter() - started)
+        self.publish_costs = self.publish_costs.plus(n_bytes, time.perf_counter() - started)
 
     def submit(self, requests: Sequence[EpisodeRequest]) -> None:
         """Queue episodes and give every idle actor its share."""

@@ -11,8 +11,9 @@ from ray_rl.commands.flags import check_files, parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.compare.chart import draw
 from ray_rl.compare.report import failures, tables, to_markdown
-from ray_rl.compare.study import METHODS, Study, compare, default_worker_counts
-from ray_rl.config import CollectorName, EnvConfig, RuleSet, UserError, describe
+from ray_rl.compare.study import METHODS, MethodName, Study, compare, default_worker_counts
+from ray_rl.config import EnvConfig, RuleSet, UserError, describe
+from ray_rl.interruption import sigterm_as_ctrl_c
 
 _DESCRIPTION = (
     "Run the same episodes by each method in interleaved rounds, and say what each costs and why. --env latency stands "
@@ -24,8 +25,8 @@ _DESCRIPTION = (
 class CompareFlags:
     """Flags of ``ray-rl compare``."""
 
-    methods: tuple[CollectorName, ...] = METHODS
-    """Methods to compare."""
+    methods: tuple[MethodName, ...] = METHODS
+    """Methods to compare. naive: a pool that builds the environment and sends the weights for every episode."""
     env: str = "cage2"
     """cage2, cyborg, latency, or any gymnasium id."""
     rules: RuleSet = "head"
@@ -65,12 +66,12 @@ class CompareFlags:
 
 
 def run(words: list[str]) -> int:
-    """Compare as the flags say; returns 1 when no method could be run."""
+    """Compare as the flags say; returns 1 when no method could be run, or it was stopped."""
     flags = parse(CompareFlags, "compare", _DESCRIPTION, words)
     check_files(json=flags.json, markdown=flags.markdown, plot=flags.plot)
     study = _study(flags)
     console = make_console()
-    with console.status("starting") as status:
+    with sigterm_as_ctrl_c(), console.status("starting") as status:
         comparison = compare(study, lambda text: status.update(text) if console.is_terminal else console.print(text))
     for table in tables(comparison):
         console.print(table)
@@ -85,6 +86,8 @@ def run(words: list[str]) -> int:
             raise UserError(f"cannot write --markdown {flags.markdown}: {error.strerror}") from error
     if flags.plot is not None:
         draw(comparison, flags.plot)
+    if comparison.stopped:
+        raise KeyboardInterrupt
     return 0 if any(result.runs for result in comparison.results) else 1
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import psutil
 
-from ray_rl.collect.api import Chunk, ChunkSummary, PublishCosts
-from ray_rl.collect.factory import make_collector
-from ray_rl.config import CollectConfig, EnvConfig, UserError
+from ray_rl.collect.api import Chunk, ChunkSummary, Collector, PublishCosts
+from ray_rl.config import EnvConfig, UserError
 from ray_rl.envs.latency_env import LatencyEnv
 from ray_rl.episodes import EpisodeRequest, episode_requests
 from ray_rl.policy.inference import PolicyWeights
@@ -80,7 +80,7 @@ class MethodRun:
 
 
 def measure_method(
-    collect: CollectConfig,
+    method: AbstractContextManager[Collector],
     env: EnvConfig,
     weights: PolicyWeights,
     *,
@@ -93,7 +93,7 @@ def measure_method(
     """Measure one method once.
 
     Args:
-        collect: The method and its workers.
+        method: Makes its collector when it is entered, and releases everything at the end.
         env: What the episodes run in.
         weights: What acts in them.
         n_workers: Workers that the method uses (1 for the sequential one).
@@ -106,7 +106,7 @@ def measure_method(
         seed, 0, n_episodes, red_agent=env.red_agent, max_steps=env.episode_steps, purpose=Purpose.BENCH
     )
     started = time.perf_counter()
-    with make_collector(collect, env) as collector:
+    with method as collector:
         collector.publish(weights, 0)
         collector.submit(requests)
         chunks = collector.completed()

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ray_rl.bench.rounds import Spread
 from ray_rl.compare.published import N_WORKERS, PUBLISHED, TABLE_EPISODES
-from ray_rl.compare.study import DEPENDENCIES, Comparison, MethodResult, recommended_workers
+from ray_rl.compare.study import DEPENDENCIES, Comparison, MethodResult, Study, recommended_workers
 
 _NOTHING = "–"
 
@@ -44,7 +44,7 @@ Rows = list[list[str]]
 
 def figures(comparison: Comparison) -> Rows:
     """Throughput, time for 100,000 episodes, speed-up, efficiency, memory, start-up, dependencies, as published."""
-    compared_with_published = comparison.study.env.env == "latency" and N_WORKERS in comparison.study.n_workers
+    compared_with_published = is_published_setting(comparison.study)
     heading = ["method", "workers", "episodes/s", f"{TABLE_EPISODES:,} episodes", "speed-up", "efficiency", "memory"]
     heading += ["start-up", "weights/update", "needs"] + (["published"] if compared_with_published else [])
     sequential = next((r for r in comparison.results if r.method == "sequential" and r.runs), None)
@@ -74,9 +74,14 @@ def figures(comparison: Comparison) -> Rows:
     return rows
 
 
+def is_published_setting(study: Study) -> bool:
+    """Whether this is the setting of the published figures: 100 workers whose steps wait."""
+    return study.env.env == "latency" and N_WORKERS in study.n_workers
+
+
 def failures(comparison: Comparison) -> list[str]:
     """One line for each method that could not be run, or stopped: why."""
-    return [f"{r.method}, {r.n_workers} workers: {r.failure}" for r in comparison.results if r.failure]
+    return [f"{_name(r)}: {r.failure}" for r in comparison.results if r.failure]
 
 
 def shares(comparison: Comparison) -> Rows:
@@ -118,9 +123,7 @@ def advice(comparison: Comparison) -> Rows:
     def best(what: str, candidates: Sequence[MethodResult], key: Callable[[MethodResult], float], say: str) -> None:
         if candidates:
             chosen = max(candidates, key=key)
-            rows.append(
-                [what, f"{chosen.method}, {chosen.n_workers} workers", say.format(r=chosen, v=abs(key(chosen)))]
-            )
+            rows.append([what, _name(chosen), say.format(r=chosen, v=abs(key(chosen)))])
 
     def speed(result: MethodResult) -> float:
         return result.episodes_per_s.median
@@ -141,6 +144,15 @@ def advice(comparison: Comparison) -> Rows:
     best("to begin at once", runs, lambda r: -r.median(lambda run: run.startup_s), "ready after {v:.1f} s")
     best("the least memory", runs, lambda r: -float(r.median(lambda run: run.pss_bytes)) / 2**30, "{v:.2f} GiB in all")
     return rows
+
+
+def _name(result: MethodResult) -> str:
+    return f"{result.method}, {workers_text(result.n_workers)}"
+
+
+def workers_text(count: int) -> str:
+    """A number of workers in words."""
+    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _by_method(comparison: Comparison) -> dict[str, list[MethodResult]]:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import statistics
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
 from ray_rl.bench.machine import Machine, this_machine
 from ray_rl.bench.rounds import Spread
-from ray_rl.collect.factory import default_n_workers
+from ray_rl.collect.api import Collector
+from ray_rl.collect.factory import default_n_workers, make_collector
 from ray_rl.compare.measure import MethodRun, TimeShares, measure_method
+from ray_rl.compare.naive import NaiveCollector
 from ray_rl.config import CollectConfig, CollectorName, EnvConfig, UserError
 from ray_rl.envs.registry import make_env
+from ray_rl.episodes import EpisodeError
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.policy.random_weights import random_weights
 
-METHODS: tuple[CollectorName, ...] = ("sequential", "synchronous", "executor", "ray-actors", "ray-tasks")
+MethodName = Literal[CollectorName, "naive"]
+"""A collector, or what research code often does in its place."""
 
-DEPENDENCIES: dict[CollectorName, str] = {
+METHODS: tuple[MethodName, ...] = ("sequential", "synchronous", "executor", "ray-actors", "ray-tasks")
+"""Compared unless others are named."""
+
+DEPENDENCIES: dict[MethodName, str] = {
+    "naive": "torch",
     "sequential": "none",
     "synchronous": "gymnasium",
     "executor": "none",
@@ -50,7 +59,7 @@ class Study:
         seed: Decides the episodes.
     """
 
-    methods: tuple[CollectorName, ...]
+    methods: tuple[MethodName, ...]
     env: EnvConfig
     n_workers: tuple[int, ...]
     n_episodes: int
@@ -72,7 +81,7 @@ class MethodResult:
         failure: Why it could not be run, or stopped; None when all rounds went well.
     """
 
-    method: CollectorName
+    method: MethodName
     n_workers: int
     runs: tuple[MethodRun, ...]
     failure: str | None = None
@@ -103,6 +112,7 @@ class Comparison:
         environment: Name of the environment, with what distinguishes its figures.
         weights_bytes: Bytes of the policy.
         results: One per method and number of workers.
+        stopped: Whether it was interrupted before its end.
     """
 
     machine: Machine
@@ -110,6 +120,7 @@ class Comparison:
     environment: str
     weights_bytes: int
     results: tuple[MethodResult, ...]
+    stopped: bool = False
 
     def efficiency(self, result: MethodResult) -> float | None:
         """Share of the pace of as many workers that wait for nothing but their environments.
@@ -127,6 +138,18 @@ class Comparison:
             return None
         return result.episodes_per_s.median / alone.episodes_per_s.median / result.n_workers
 
+    def ideal_episodes_per_s(self, n_workers: int) -> float | None:
+        """Pace of workers that wait for nothing but their environments; None where that is not known.
+
+        Args:
+            n_workers: How many.
+        """
+        known_s = [run.ideal_episode_s for result in self.results for run in result.runs if run.ideal_episode_s]
+        if known_s:
+            return n_workers / statistics.median(known_s)
+        alone = next((r for r in self.results if r.method == "sequential" and r.runs), None)
+        return None if alone is None else n_workers * alone.episodes_per_s.median
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
@@ -134,6 +157,7 @@ class Comparison:
             "study": asdict(self.study) | {"env": self.study.env.model_dump(mode="json")},
             "environment": self.environment,
             "weights_bytes": self.weights_bytes,
+            "stopped": self.stopped,
             "results": [
                 {
                     "method": result.method,
@@ -150,7 +174,8 @@ class Comparison:
 def compare(study: Study, on_progress: Callable[[str], None] = lambda text: None) -> Comparison:
     """Run a comparison.
 
-    A method that cannot run here, or fails, keeps its row with the reason; the others go on.
+    A method that cannot run here, or fails, keeps its row with the reason; the others go on. Ctrl-C ends the comparison
+    with what has been measured; where that is nothing, it is passed on.
 
     Args:
         study: What to compare.
@@ -165,29 +190,38 @@ def compare(study: Study, on_progress: Callable[[str], None] = lambda text: None
     spec = env.spec
     env.close()
     weights = random_weights(spec.observation_size, study.hidden_sizes, spec.n_actions)
-    plan: list[tuple[CollectorName, int]] = [
+    plan: list[tuple[MethodName, int]] = [
         (method, n) for n in study.n_workers for method in study.methods if method != "sequential"
     ]
     if "sequential" in study.methods:
         plan.insert(0, ("sequential", 1))
-    runs: dict[tuple[CollectorName, int], list[MethodRun]] = {key: [] for key in plan}
-    failures: dict[tuple[CollectorName, int], str] = {}
-    for number in range(study.rounds):
-        for method, n_workers in plan:
-            if (method, n_workers) in failures:
-                continue
-            on_progress(f"round {number + 1} of {study.rounds}: {method}, {n_workers} workers")
-            try:
-                runs[method, n_workers].append(_measure(study, method, n_workers, weights))
-            except Exception as error:
-                failures[method, n_workers] = _first_cause(error)
+    runs: dict[tuple[MethodName, int], list[MethodRun]] = {key: [] for key in plan}
+    failures: dict[tuple[MethodName, int], str] = {}
+    stopped = False
+    try:
+        for number in range(study.rounds):
+            for method, n_workers in [key for key in plan if key not in failures]:
+                on_progress(f"round {number + 1} of {study.rounds}: {method}, {_workers(n_workers)}")
+                try:
+                    runs[method, n_workers].append(_measure(study, method, n_workers, weights))
+                except Exception as error:
+                    failures[method, n_workers] = _first_cause(error)
+    except KeyboardInterrupt:
+        if not any(runs.values()):
+            raise
+        stopped = True
+        failures |= {key: "stopped before it was measured" for key in plan if key not in failures and not runs[key]}
     results = tuple(MethodResult(method, n, tuple(runs[method, n]), failures.get((method, n))) for method, n in plan)
-    return Comparison(machine, study, spec.name, weights.n_bytes, results)
+    return Comparison(machine, study, spec.name, weights.n_bytes, results, stopped)
 
 
-def _measure(study: Study, method: CollectorName, n_workers: int, weights: PolicyWeights) -> MethodRun:
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+def _measure(study: Study, method: MethodName, n_workers: int, weights: PolicyWeights) -> MethodRun:
     return measure_method(
-        CollectConfig(collector=method, n_workers=n_workers),
+        open_collector(study.env, method, n_workers),
         study.env,
         weights,
         n_workers=n_workers,
@@ -196,6 +230,17 @@ def _measure(study: Study, method: CollectorName, n_workers: int, weights: Polic
         n_updates=study.n_updates,
         seed=study.seed,
     )
+
+
+@contextmanager
+def open_collector(env: EnvConfig, method: MethodName, n_workers: int) -> Iterator[Collector]:
+    """What `measure_method` measures: a collector, or the naive stand-in; released at the end."""
+    if method == "naive":
+        with NaiveCollector(env, n_workers) as naive:
+            yield naive
+    else:
+        with make_collector(CollectConfig(collector=method, n_workers=n_workers), env) as collector:
+            yield collector
 
 
 def check_memory(study: Study) -> None:
@@ -216,6 +261,10 @@ def check_memory(study: Study) -> None:
 
 def _first_cause(error: BaseException) -> str:
     """One line: what went wrong first."""
+    if isinstance(error, EpisodeError):
+        return f"episode {error.request.index}: {error.cause}"
+    if isinstance(error, UserError):
+        return str(error)
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error).strip().splitlines() or traceback.format_exception_only(error)

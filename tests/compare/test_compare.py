@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +13,21 @@ import pytest
 
 from ray_rl.bench.machine import this_machine
 from ray_rl.cli import main
-from ray_rl.compare import study as study_module
+from ray_rl.collect.factory import make_collector
 from ray_rl.compare.measure import MethodRun, TimeShares, measure_method
-from ray_rl.compare.report import advice, failures, figures, scaling, shares, to_markdown
-from ray_rl.compare.study import Comparison, MethodResult, Study, check_memory, compare, recommended_workers
+from ray_rl.compare.report import advice, figures, scaling, shares, to_markdown
+from ray_rl.compare.study import (
+    Comparison,
+    MethodName,
+    MethodResult,
+    Study,
+    check_memory,
+    open_collector,
+    recommended_workers,
+)
 from ray_rl.config import CollectConfig, CollectorName, EnvConfig, UserError
 from ray_rl.policy.random_weights import random_weights
+from ray_rl.ray_runtime import connection
 
 LATENCY = EnvConfig(env="latency", latency_mean_s=0.002, latency_max_s=0.008, episode_steps=20)
 
@@ -47,7 +59,7 @@ def comparison_of(*results: tuple[CollectorName, int, tuple[float, ...]], env: E
 def test_a_measurement_accounts_for_all_of_its_time(method: CollectorName) -> None:
     n_workers = 1 if method == "sequential" else 3
     run = measure_method(
-        CollectConfig(collector=method, n_workers=n_workers),
+        make_collector(CollectConfig(collector=method, n_workers=n_workers), LATENCY),
         LATENCY,
         random_weights(52, (8,), 145),
         n_workers=n_workers,
@@ -64,21 +76,30 @@ def test_a_measurement_accounts_for_all_of_its_time(method: CollectorName) -> No
     assert (run.slowest_step_s > run.mean_step_s) == (method == "synchronous")
 
 
-@pytest.mark.parametrize("hidden_sizes", [(8,), (64, 64)])
-def test_bytes_of_weights_grow_with_the_policy_and_not_with_workers_or_episodes(hidden_sizes: tuple[int, ...]) -> None:
+def weights_bytes(method: MethodName, hidden_sizes: tuple[int, ...], n_workers: int, n_episodes: int) -> float:
+    """Share of the policy's bytes that an update serialises, as `compare` measures it."""
+    env = LATENCY.model_copy(update={"episode_steps": 2})
     weights = random_weights(52, hidden_sizes, 145)
-    for n_workers, n_episodes in ((1, 30), (3, 90)):
-        run = measure_method(
-            CollectConfig(collector="executor", n_workers=n_workers),
-            LATENCY,
-            weights,
-            n_workers=n_workers,
-            n_episodes=n_episodes,
-            seconds=30.0,
-            n_updates=1,
-            seed=0,
-        )
-        assert run.weights_bytes_per_update == weights.n_bytes
+    run = measure_method(
+        open_collector(env, method, n_workers),
+        env,
+        weights,
+        n_workers=n_workers,
+        n_episodes=n_episodes,
+        seconds=30.0,
+        n_updates=1,
+        seed=0,
+    )
+    return run.weights_bytes_per_update / weights.n_bytes
+
+
+def test_weights_are_serialised_once_per_update_whatever_the_policy_the_workers_and_the_episodes() -> None:
+    assert weights_bytes("executor", (64, 64), 1, 30) == weights_bytes("executor", (64, 64), 3, 60) == 1
+    with connection(None, 3):
+        for hidden_sizes in ((64, 64), (1500, 1500)):
+            few, many = (weights_bytes("ray-tasks", hidden_sizes, n, 30 * n) for n in (1, 3))
+            assert few == many == pytest.approx(1, abs=0.01)
+    assert weights_bytes("naive", (64, 64), 1, 30) > 10
 
 
 def test_efficiency_is_against_the_sequential_pace_or_the_environments_own() -> None:
@@ -129,21 +150,85 @@ def test_the_recommended_number_of_workers_is_the_smallest_that_nearly_reaches_t
     assert scaling(comparison)[1][-1] == "2"
 
 
-def test_a_method_that_fails_keeps_its_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = study_module._measure
+_ENV_OF_ONE_PROCESS = """
+import multiprocessing, os
+import gymnasium, numpy
 
-    def fail_for_executor(study: Study, method: CollectorName, *rest: object) -> MethodRun:
-        if method == "executor":
-            raise OSError("no space left in /dev/shm")
-        return measured(study, method, *rest)  # type: ignore[arg-type]
+class Env(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (3,), numpy.float32)
+    action_space = gymnasium.spaces.Discrete(2)
 
-    monkeypatch.setattr(study_module, "_measure", fail_for_executor)
-    comparison = compare(Study(("executor", "sequential"), LATENCY, (1,), 30, seconds=0.2, rounds=2))
-    by_method = {result.method: result for result in comparison.results}
-    assert by_method["executor"].failure == "OSError: no space left in /dev/shm"
-    assert len(by_method["sequential"].runs) == 2
-    assert any("not run" in row for row in figures(comparison))
-    assert failures(comparison) == ["executor, 1 workers: OSError: no space left in /dev/shm"]
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return numpy.zeros(3, numpy.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 3 and multiprocessing.parent_process() is not None:
+            FAULT
+        return numpy.zeros(3, numpy.float32), 1.0, self.steps == 5, False, {}
+
+gymnasium.register("ID", Env)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "cause"),
+    [
+        ("executor", "raise RuntimeError('no licence for a second process')", "RuntimeError: no licence for a second"),
+        ("synchronous", "os._exit(3)", "its worker process died"),
+    ],
+)
+def test_an_environment_that_fails_in_one_method_costs_that_row_alone(
+    method: str, fault: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, env_id = f"env_of_one_process_{method}", f"OneProcess-{method}-v0"
+    (tmp_path / f"{module}.py").write_text(_ENV_OF_ONE_PROCESS.replace("FAULT", fault).replace("ID", env_id))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    saved, written = tmp_path / "saved.json", tmp_path / "written.md"
+    words = ["--methods", method, "sequential", "--env", f"{module}:{env_id}", "--n-workers", "1", "--rounds", "2"]
+    words += ["--seconds", "0.2", "--episodes", "400", "--json", str(saved), "--markdown", str(written)]
+    assert main(["compare", *words]) == 0
+    results = {result["method"]: result for result in json.loads(saved.read_text(encoding="utf-8"))["results"]}
+    assert results[method]["failure"].startswith(f"episode 0: {cause}")
+    assert results[method]["runs"] == []
+    assert len(results["sequential"]["runs"]) == 2
+    assert f"{method}, 1 worker: episode 0: {cause}" in written.read_text(encoding="utf-8")
+
+
+def run_elsewhere(script: str) -> str:
+    """Run a script; returns what it printed."""
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+_WORDS = "compare --methods sequential {method} --env latency --latency-mean-s 0.001 --rounds 1 --seconds 0.1 {words}"
+
+
+def test_a_method_whose_library_is_missing_is_not_run_and_the_others_are() -> None:
+    words = _WORDS.format(method="ray-tasks", words="--n-workers 1").split()
+    shown = run_elsewhere(
+        f"{sys.executable} -c \"import sys; sys.modules['ray'] = None; from ray_rl.cli import main; main({words})\""
+    )
+    assert "ray-tasks, 1 worker: --collector ray-tasks needs ray, which is not installed: pip install" in shown
+    assert "not run" in shown
+    assert "Where the time went" in shown
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0,
+    reason="needs a mount namespace, to have little shared memory in",
+)
+def test_a_method_that_lacks_shared_memory_is_not_run_and_the_others_are() -> None:
+    words = _WORDS.format(method="executor", words="--n-workers 1 --hidden-sizes 500 500")
+    shown = run_elsewhere(
+        f"unshare -m sh -c 'mount -t tmpfs -o size=256k tmpfs /dev/shm && exec {sys.executable} -m ray_rl {words}'"
+    )
+    assert "executor, 1 worker: 1.3 MiB of weights do not fit the shared memory that is free" in shown
+    assert "Where the time went" in shown
 
 
 def test_more_workers_than_memory_are_refused_with_the_estimate() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,10 +19,12 @@ _WORDS = [
     *("-m", "ray_rl", "compare", "--env", "latency", "--n-workers", "2", "--rounds", "1", "--seconds", "600"),
     *("--latency-mean-s", "0.005", "--methods"),
 ]
+_SIGNS = ("multiprocessing", "ray::collect_chunk", "ray::_Sampler.collect")
+"""What the command line of a worker holds while it works."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("method", ["synchronous", "executor"])
+@pytest.mark.parametrize("method", ["synchronous", "executor", "ray-actors", "ray-tasks"])
 def test_nothing_is_left_after_a_signal(method: CollectorName, number: signal.Signals, tmp_path: Path) -> None:
     with (tmp_path / "said").open("w") as said:
         command = [sys.executable, *_WORDS, method]
@@ -31,7 +34,7 @@ def test_nothing_is_left_after_a_signal(method: CollectorName, number: signal.Si
         driver.send_signal(number)
         code = driver.wait(timeout=60)
     assert code == (1 if number == signal.SIGINT else -number)
-    _, alive = psutil.wait_procs(started, timeout=60)
+    _, alive = psutil.wait_procs(started, timeout=40)  # less than Ray's agents take to give up by themselves
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     deadline = time.monotonic() + 30
     while (left := shared & set(os.listdir("/dev/shm"))) and time.monotonic() < deadline:
@@ -63,6 +66,26 @@ def _shared_memory_of(pid: int) -> set[str]:
 
 def _works(process: psutil.Process) -> bool:
     try:
-        return any("multiprocessing" in word for word in process.cmdline())
+        return any(sign in word for word in process.cmdline() for sign in _SIGNS)
     except psutil.Error:
         return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_measured_is_shown_and_saved_when_it_is_stopped(number: signal.Signals, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    words = [*_WORDS, "sequential", "--rounds", "1000", "--seconds", "0.2", "--json", str(saved)]
+    driver = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    for line in driver.stdout:
+        if line.startswith("round 2 of 1000"):
+            break
+    driver.send_signal(number)
+    shown, said = driver.communicate(timeout=60)
+    assert driver.returncode == 1
+    assert said.splitlines() == ["stopped"]
+    assert "sequential" in shown
+    assert "Where the time went" in shown
+    comparison = json.loads(saved.read_text(encoding="utf-8"))
+    assert comparison["stopped"]
+    assert len(comparison["results"][0]["runs"]) >= 1
