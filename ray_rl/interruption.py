@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -13,13 +14,23 @@ from typing import Any, Self
 def deaf_children() -> Iterator[None]:
     """Processes that are started meanwhile do not hear Ctrl-C, not even while they load: their starter ends them.
 
-    The terminal sends it to all of them. Whoever starts them hears it afterwards, so that nothing is lost.
+    The terminal sends it to all of them. Whoever starts them hears it afterwards, so that nothing is lost. That the
+    main thread is deaf is not enough for it: Python runs its handler for what any other thread was sent.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    heard: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.getsignal(signal.SIGINT)
+    in_charge = handler is not None and threading.current_thread() is threading.main_thread()
+    if in_charge:
+        signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if in_charge:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

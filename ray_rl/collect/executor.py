@@ -237,7 +237,7 @@ def _views(block: SharedMemory, n_sizes: int, n_values: int) -> tuple[NDArray[np
 
 
 def _make_pool(n_workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_end_with_driver)
+    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=end_with_driver)
 
 
 def _end_pool(pool: ProcessPoolExecutor) -> None:
@@ -251,7 +251,7 @@ def _end_pool(pool: ProcessPoolExecutor) -> None:
         process.join()
 
 
-def _end_with_driver() -> None:
+def end_with_driver() -> None:
     """A driver that was killed closes no pool, and its workers would wait for work for ever."""
     driver = multiprocessing.parent_process()
     assert driver is not None

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ray_rl.compare.published import PUBLISHED
-from ray_rl.compare.report import is_published_setting, workers_text
-from ray_rl.compare.study import METHODS, Comparison, MethodResult
+from ray_rl.compare.report import is_published_setting
+from ray_rl.compare.study import METHODS, Comparison, MethodResult, workers_text
 from ray_rl.config import UserError
 
 _COLOURS = dict(

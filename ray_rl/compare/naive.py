@@ -6,10 +6,11 @@ torch, one step at a time. Nothing here is slowed down on purpose; it is only wh
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,7 @@ import psutil
 from numpy.typing import NDArray
 
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts, summarise
+from ray_rl.collect.executor import end_with_driver
 from ray_rl.config import EnvConfig
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest
@@ -37,7 +39,7 @@ class NaiveCollector:
 
     def __init__(self, env: EnvConfig, n_workers: int) -> None:
         self._env = env
-        self._pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"))
+        self._pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=end_with_driver)
         self._running: set[Future[tuple[ChunkSummary, EpisodeBatch]]] = set()
         self._weights: PolicyWeights | None = None
         self._policy_version = 0
@@ -61,19 +63,19 @@ class NaiveCollector:
     def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
         """Yield episodes as they finish."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._running:
-            done, self._running = wait(
-                self._running, None if deadline is None else max(0.0, deadline - time.monotonic()), FIRST_COMPLETED
-            )
-            for future in done:
-                summary, batch = future.result()
-                assert self._weights is not None
-                costs = self.publish_costs
-                sent_bytes = costs.serialised_bytes + self._weights.n_bytes
-                self.publish_costs = replace(costs, serialised_bytes=sent_bytes)
-                yield Chunk(summary, batch)
-            if deadline is not None and time.monotonic() >= deadline:
-                return
+        with contextlib.suppress(TimeoutError):
+            while self._running:
+                left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+                for future in as_completed(set(self._running), left_s):
+                    self._running.discard(future)
+                    yield self._take_in(future)
+
+    def _take_in(self, future: Future[tuple[ChunkSummary, EpisodeBatch]]) -> Chunk:
+        summary, batch = future.result()
+        assert self._weights is not None
+        costs = self.publish_costs
+        self.publish_costs = replace(costs, serialised_bytes=costs.serialised_bytes + self._weights.n_bytes)
+        return Chunk(summary, batch)
 
     def close(self) -> None:
         """End all processes."""

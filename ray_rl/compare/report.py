@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ray_rl.bench.rounds import Spread
 from ray_rl.compare.published import N_WORKERS, PUBLISHED, TABLE_EPISODES
-from ray_rl.compare.study import DEPENDENCIES, Comparison, MethodResult, Study, recommended_workers
+from ray_rl.compare.study import DEPENDENCIES, Comparison, MethodResult, Study, recommended_workers, workers_text
 
 _NOTHING = "–"
 
@@ -148,11 +148,6 @@ def advice(comparison: Comparison) -> Rows:
 
 def _name(result: MethodResult) -> str:
     return f"{result.method}, {workers_text(result.n_workers)}"
-
-
-def workers_text(count: int) -> str:
-    """A number of workers in words."""
-    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _by_method(comparison: Comparison) -> dict[str, list[MethodResult]]:

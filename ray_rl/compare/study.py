@@ -201,7 +201,7 @@ def compare(study: Study, on_progress: Callable[[str], None] = lambda text: None
     try:
         for number in range(study.rounds):
             for method, n_workers in [key for key in plan if key not in failures]:
-                on_progress(f"round {number + 1} of {study.rounds}: {method}, {_workers(n_workers)}")
+                on_progress(f"round {number + 1} of {study.rounds}: {method}, {workers_text(n_workers)}")
                 try:
                     runs[method, n_workers].append(_measure(study, method, n_workers, weights))
                 except Exception as error:
@@ -215,7 +215,8 @@ def compare(study: Study, on_progress: Callable[[str], None] = lambda text: None
     return Comparison(machine, study, spec.name, weights.n_bytes, results, stopped)
 
 
-def _workers(count: int) -> str:
+def workers_text(count: int) -> str:
+    """A number of workers in words."""
     return "1 worker" if count == 1 else f"{count} workers"
 
 
