@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 RUN = f"{HOME}/runs/first"
 KNOCK = Path(__file__).with_name("knock.py")
-EPISODES = 2_000
+EPISODES = 800
 MANY_EPISODES = 20_000
 PER_UPDATE = 200
 

@@ -105,11 +105,15 @@ def test_nodes_come_as_asked_are_used_and_go_when_the_run_ends(autoscaled: str, 
         collector.submit(requests)
         wait_until(lambda: asked_for(autoscaled) == _MOST_CPUS, "the autoscaler was never asked")
 
+        joined_at: dict[int, float] = {}
+
         def all_are_busy() -> bool:
             assert not list(collector.completed(timeout_s=0.1))
+            joined_at.setdefault(cluster_cpus(), time.monotonic())
             return cluster_cpus() == _MOST_CPUS and ray.available_resources().get("CPU", 0) == 0
 
         wait_until(all_are_busy, "nodes did not come, or stay idle")
+        print(f"all CPUs are busy {time.monotonic() - joined_at[_MOST_CPUS]:.1f} s after the last node joined")
         faults.clear()
         assert indices_of(collector.completed()) == list(range(40))
     wait_until(lambda: asked_for(autoscaled) == 0, "the wish outlived the run")
