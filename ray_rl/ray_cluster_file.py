@@ -27,6 +27,7 @@ class ClusterFile:
         workers: Addresses of the workers; none in a cloud.
         user: Who logs in there.
         key: File of the private SSH key; None for SSH's own choice.
+        sent: Files and folders that `ray up` sends to every machine, as the file names them.
     """
 
     provider: str
@@ -34,6 +35,7 @@ class ClusterFile:
     workers: tuple[str, ...]
     user: str
     key: Path | None
+    sent: tuple[str, ...]
 
 
 def read_cluster_file(path: Path) -> ClusterFile:
@@ -62,6 +64,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
         workers=tuple(map(str, provider.get("worker_ips", ()))),
         user=str(auth.get("ssh_user", "")),
         key=None if key is None else Path(key).expanduser(),
+        sent=tuple(map(str, (values.get("file_mounts") or {}).values())),
     )
 
 

@@ -169,8 +169,10 @@ def _check_reachable(address: str) -> None:
     if address == "auto":
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        raise UserError(f"--address {address!r} is not HOST:PORT, ray://HOST:PORT or auto")
+    if not host or "/" in host or not port.isdecimal():
+        raise UserError(
+            f"--address {address!r} is not HOST:PORT, ray://HOST:PORT or auto (a dashboard takes runs by ray-rl submit)"
+        )
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:

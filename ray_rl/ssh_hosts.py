@@ -1,4 +1,4 @@
-"""Checks of the machines of a cluster, over SSH, before `ray up` is tried on them."""
+"""Checks of what `ray up` needs, here and over SSH on the machines of a cluster, before it is tried."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _DISK_BYTES = 4 * 2**30
 """Free space that a machine needs: the environment takes 2 GiB, Ray's session and checkpoints some more."""
 _OLDEST_PYTHON = (3, 11)
 _AT_ONCE = 32
+_TOKEN = "auth_token"
 _LOOK = """\
 echo "python=$(python3 --version 2>&1)"
 echo "rsync=$(command -v rsync)"
@@ -26,6 +27,29 @@ echo "cpus=$(nproc)"
 echo "ray=$(~/ray_rl/.venv/bin/python -c 'from importlib.metadata import version; print(version("ray"))' 2>/dev/null)"
 if touch ~/.ray_rl_trial 2>/dev/null; then rm ~/.ray_rl_trial; echo writable=yes; fi
 """
+
+
+def examine_files(sent: Sequence[str], key: Path | None) -> list[Finding]:
+    """Look for what `ray up` needs on this machine; it starts a head first, and then fails on what is missing.
+
+    Args:
+        sent: Files and folders that go to every machine; relative ones are looked for from here.
+        key: Private SSH key; None for SSH's own choice.
+
+    Returns:
+        One finding for each that is missing.
+    """
+    found = []
+    for name in sent:
+        if not Path(name).expanduser().exists():
+            remedy = "start from the project's top folder, or take the line out of file_mounts"
+            if Path(name).name == _TOKEN:
+                remedy = f"make it: ray get-auth-token --generate && chmod 600 {name}"
+            found.append(Finding(name, "failure", "does not exist, and file_mounts sends it", remedy))
+    if key is not None and not key.exists():
+        remedy = f"make it: ssh-keygen -t ed25519 -N '' -f {key}; your own machines get it by ssh-copy-id -i {key}.pub"
+        found.append(Finding(str(key), "failure", "does not exist, and auth.ssh_private_key names it", remedy))
+    return found
 
 
 def examine_hosts(head: str, workers: Sequence[str], user: str, key: Path | None) -> list[Finding]:

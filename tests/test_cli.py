@@ -78,6 +78,7 @@ def test_help_of_train_groups_flags_and_gives_defaults_and_units(capsys: pytest.
         (["train", "--resume", "--run-dir", "nowhere"], "nowhere does not exist"),
         (["train", "--address", "127.0.0.1:1", "--total-episodes", "200"], "nothing answers at --address 127.0.0.1:1"),
         (["train", "--address", "somewhere"], "is not HOST:PORT"),
+        (["train", "--address", "http://127.0.0.1:8265"], "is not HOST:PORT"),
         (["train", "--collector", "executor", "--address", "127.0.0.1:1"], "--address needs a collector on Ray"),
         (["evaluate", "nowhere"], "nowhere does not exist"),
         (["evaluate"], "PATH"),

@@ -44,13 +44,14 @@ def run(words: list[str]) -> int:
 
 def _examine_cluster(file: Path) -> list[Finding]:
     from ray_rl.ray_cluster_file import read_cluster_file
-    from ray_rl.ssh_hosts import examine_hosts
+    from ray_rl.ssh_hosts import examine_files, examine_hosts
 
     cluster = read_cluster_file(file)
     form = Finding(str(file), "ok", f"ray up takes it (provider {cluster.provider})")
+    here = [form, *examine_files(cluster.sent, cluster.key)]
     if cluster.provider != "local":
-        return [form]
-    return [form, *examine_hosts(cluster.head, cluster.workers, cluster.user, cluster.key)]
+        return here
+    return [*here, *examine_hosts(cluster.head, cluster.workers, cluster.user, cluster.key)]
 
 
 def _table(findings: list[Finding]) -> Table:

@@ -13,6 +13,7 @@ import pytest
 
 from ray_rl.cli import main
 from ray_rl.ray_cluster_file import read_cluster_file
+from ray_rl.ssh_hosts import examine_files
 from rig import HOME, LAPTOP, Host, Lan
 from rig.environment import PROJECT, install_environment, install_project
 from rig.launch import CONFIG, cluster_file, shell
@@ -62,6 +63,18 @@ def test_a_file_that_is_not_there_is_one_clear_error(tmp_path: Path, capsys: pyt
     assert "No such file" in capsys.readouterr().err
 
 
+def test_what_is_missing_here_is_named_before_a_cloud_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    key = tmp_path / "key"
+    missing = {
+        finding.what: finding.remedy
+        for finding in examine_files([str(tmp_path / "there"), "~/no/auth_token", "no"], key)
+    }
+    assert missing.keys() == {"~/no/auth_token", "no", str(key)}
+    assert "ray get-auth-token --generate" in missing["~/no/auth_token"]
+    assert f"ssh-keygen -t ed25519 -N '' -f {key}" in missing[str(key)]
+
+
 @pytest.fixture
 def ill(able_to_hold_hosts: None) -> Iterator[Lan]:
     """A head in good health, and workers that each lack something."""
@@ -101,6 +114,8 @@ def test_each_host_that_would_not_work_is_named_with_the_reason(ill: Lan) -> Non
     assert ended.returncode == 1, ended.stderr
     rows = json.loads(ill[LAPTOP].run(["cat", f"{PROJECT}/found.json"]).stdout)["findings"]
     found = {row["what"].split()[-1]: row for row in rows}
+    assert "--generate" in found["~/.ray/auth_token"]["remedy"]
+    assert "ray_rl" not in found  # what is sent and is there
     level = {name: found[ill[name].address]["level"] for name in ("head", "no-ssh", "full", "old-ray", "old-python")}
     assert level == {
         "head": "ok",

@@ -99,19 +99,40 @@ def test_ray_down_ends_ray_on_the_head(cluster: Lan) -> None:
     assert not [p.name() for p in cluster["head"].processes() if p.name() in ("raylet", "gcs_server")]
 
 
+class Timed:
+    """What each part of the way takes, in seconds, in its order."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def done(self, part: str) -> None:
+        """End a part; the next begins."""
+        now = time.monotonic()
+        self.parts[part] = now - self._began
+        self._began = now
+
+
 @pytest.mark.slow
 def test_20_000_episodes_on_three_workers(able_to_hold_hosts: None, tmp_path: Path) -> None:
-    """The whole way with one command; `--durations=0` says how long it takes."""
+    """The whole way with one command; with ``-s`` it says how long each part takes."""
     alone = in_one_process(tmp_path, MANY_EPISODES)
-    started = time.monotonic()
+    timed = Timed()
     with Lan([LAPTOP, "head", "w1", "w2", "w3"]) as lan:
         prepare(lan)
+        timed.done("hosts")
         up(lan)
+        timed.done("ray up until all have joined")
         with tunnel(lan):
+            timed.done("tunnel")
             rows = submitted(lan, MANY_EPISODES)
+            timed.done(f"{MANY_EPISODES} episodes by ray-rl submit")
         assert wrong_updates(rows, MANY_EPISODES // PER_UPDATE, PER_UPDATE) == []
         assert hosts_in(rows) == 3
         assert differing_arrays(alone, run_folder(lan)) == []
         down(lan)
+        timed.done("ray down")
         assert "raylet" not in [p.name() for p in lan["head"].processes()]
-    print(f"from nothing to {MANY_EPISODES} episodes and back to nothing: {time.monotonic() - started:.0f} s")
+    print(f"the job itself trained for {rows[-1]['time_s']:.0f} s; from nothing and back to nothing, in seconds:")
+    print(*(f"{seconds:6.1f}  {part}" for part, seconds in timed.parts.items()), sep="\n")
+    print(f"{sum(timed.parts.values()):6.1f}  in all")
