@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # First process of a host of the rig: builds what the host sees, then reaps orphans until it is killed.
 # Usage (by lan.py, in new namespaces): host_init.sh NAME DISK_SIZE SHM_SIZE [PATH...]
-# PATHs lie on other file systems than / and are shown to the host read-only.
+# PATHs lie on other file systems than /, or in folders that every host has of its own; they are shown read-only.
 set -euo pipefail
 name=$1 disk=$2 shm=$3
 shift 3
@@ -12,11 +12,6 @@ mount -t tmpfs -o "size=$disk,mode=755" rig-disk /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work rig-root /mnt/root
 cd /mnt/root
-for path in "$@"; do
-    mkdir -p ".$path"
-    mount --rbind "$path" ".$path"
-    mount -o remount,bind,ro ".$path"
-done
 
 mount -t proc proc proc
 mount -t sysfs sysfs sys
@@ -53,6 +48,12 @@ rm -rf home
 mkdir -p home
 install -d -m 700 -o 7777 -g 7777 home/ray
 install -d -m 755 run/sshd
+
+for path in "$@"; do
+    mkdir -p ".$path"
+    mount --rbind "$path" ".$path"
+    mount -o remount,bind,ro ".$path"
+done
 
 mkdir .machine
 pivot_root . .machine

@@ -25,6 +25,8 @@ from rig.host import HOME, KEY, LAPTOP, Host
 from rig.switch import DIE_WITH_ME, NETWORK, RigError, Switch
 
 _TOOLS = ("ip", "tc", "unshare", "nsenter", "setpriv", "rsync", "ssh", "ssh-keygen", "/usr/sbin/sshd")
+_OWN_FOLDERS = (("home",), ("tmp",))
+"""What a host has in place of the machine's, as the first parts of a path after the root."""
 _TRIAL_OF_A_HOST = """\
 mount -t tmpfs trial /mnt && mkdir /mnt/upper /mnt/work /mnt/root &&
 mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work trial /mnt/root &&
@@ -94,7 +96,7 @@ class Lan:
             [
                 *(*DIE_WITH_ME, "unshare", *namespaces, "--fork", "--kill-child=KILL"),
                 *("bash", str(Path(__file__).with_name("host_init.sh")), name, self._disk, self._shm),
-                *_other_file_systems(),
+                *_to_be_shown(),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -147,8 +149,8 @@ class Lan:
         self.close()
 
 
-def _other_file_systems() -> list[str]:
-    """Folders that hosts need and that do not lie on the machine's root file system."""
+def _to_be_shown() -> list[str]:
+    """Folders that hosts need and would not see: on other file systems than /, or where hosts have their own."""
     root = os.stat("/").st_dev
     needed = (Path(sys.prefix).parent, Path(sys.base_prefix), Path(__file__).resolve().parents[2])
-    return sorted({str(path) for path in needed if path.stat().st_dev != root})
+    return sorted({str(path) for path in needed if path.stat().st_dev != root or path.parts[1:2] in _OWN_FOLDERS})

@@ -70,6 +70,8 @@ def autoscaled(fault_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     flags = [f"--autoscaling-config={file}", "--num-cpus=0", "--include-dashboard=false"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
+        # Ray remembers for a whole process which autoscaler the first cluster had that it was asked about.
+        patch.setattr("ray.autoscaler.v2.utils.cached_is_autoscaler_v2", None)
         with (
             head_node(flags, lambda: _listens(node_ip, gcs), env, gcs_port=gcs, node_ip=node_ip),
             connection(address, 0),
