@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,6 @@ from ray_rl.checkpoint import checkpoints_in, find_checkpoint, load_checkpoint
 from ray_rl.config import TrainConfig
 from ray_rl.trainer import train
 from rig import HOME, Lan
-from rig.environment import install_environment, install_kernels
 from rig.launch import n_joined, prepare, shell, up, wait_for_workers, words
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -134,13 +134,12 @@ def kill_learner(lan: Lan) -> None:
         process.kill()
 
 
-def lose_power_and_return(lan: Lan) -> None:
-    """The host comes back with an empty disk; the autoscaler sets it up again over SSH."""
+def lose_power_and_return(lan: Lan, keep: Path) -> None:
+    """The host comes back with its home folder as it was; the autoscaler starts its Ray again over SSH."""
+    shutil.copytree(lan["w1"].disk / HOME.removeprefix("/"), keep, symlinks=True)
     lan["w1"].power_off()
     wait_until(lambda: n_joined(lan["head"]) == N_WORKERS - 1)
-    again = lan.power_on("w1")
-    install_environment(again)
-    install_kernels(again)
+    lan.power_on("w1").put(keep, HOME)
     wait_for_workers(lan, N_WORKERS)
 
 
@@ -165,12 +164,12 @@ def lose_the_head_and_return(training: Training) -> None:
     training.resume()
 
 
-def disturb(training: Training, updates_between: int) -> dict[str, tuple[float, float]]:
+def disturb(training: Training, updates_between: int, folder: Path) -> dict[str, tuple[float, float]]:
     """Cause all four faults, one after the other; returns when each began, and when all CPUs were back."""
     lan = training.lan
     moments = {}
     faults: dict[str, Callable[[], None]] = {
-        "host without power": lambda: lose_power_and_return(lan),
+        "host without power": lambda: lose_power_and_return(lan, folder / "home"),
         "host cut off": lambda: be_cut_off_and_healed(lan),
         "learner killed": lambda: kill_learner(lan),
         "driver killed": training.kill_and_resume,
@@ -212,7 +211,7 @@ def assert_bits_of_one_process(training: Training, flags: str, folder: Path) -> 
 def test_a_disturbed_run_has_the_bits_of_an_undisturbed_one(cluster: Lan, tmp_path: Path) -> None:
     """As far as it came while all faults happened, so that it need not be longer than they take on a slow machine."""
     with contextlib.closing(Training(cluster, "bits", BITS, tmp_path / "output")) as training:
-        disturb(training, updates_between=5)
+        disturb(training, 5, tmp_path)
         training.wait_for_updates(10)
         assert_bits_of_one_process(training, BITS, tmp_path)
 
@@ -259,7 +258,7 @@ def test_what_faults_cost(cluster: Lan, tmp_path: Path) -> None:
         first = max(training.seen_at)
         training.wait_for_updates(30)
         usual_s = (training.seen_at[first + 30] - training.seen_at[first]) / 30
-        moments = disturb(training, updates_between=10)
+        moments = disturb(training, 10, tmp_path)
         training.wait_for_updates(30)
         ended = time.monotonic()
         done = {update: at for update, at in training.seen_at.items() if at <= ended}
