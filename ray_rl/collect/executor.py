@@ -68,7 +68,7 @@ class ExecutorCollector:
         self._n_workers = n_workers
         self._backlog = Backlog(n_workers, episodes_per_chunk)
         self._watchdog = Watchdog(watchdog_s)
-        self._pool = _make_pool(n_workers)
+        self._pool = make_pool(n_workers)
         self._again: deque[_Run] = deque()
         self._running: dict[Future[tuple[ChunkSummary, EpisodeBatch]], _Run] = {}
         self._finished: deque[Chunk] = deque()
@@ -154,8 +154,8 @@ class ExecutorCollector:
 
     def _rebuild(self) -> None:
         """Build another pool, because a dead process breaks the whole of it; what was in it will run again."""
-        _end_pool(self._pool)
-        self._pool = _make_pool(self._n_workers)
+        end_pool(self._pool)
+        self._pool = make_pool(self._n_workers)
         for run in self._running.values():
             run.n_deaths += 1
             if run.n_deaths <= _RETRIES:
@@ -178,7 +178,7 @@ class ExecutorCollector:
         self._finished.clear()
         self._failures.clear()
         self._backlog.clear()
-        _end_pool(self._pool)
+        end_pool(self._pool)
         for weights in (*self._outdated, *([self._weights] if self._weights else [])):
             weights.free()
         self._outdated.clear()
@@ -219,8 +219,10 @@ class _SharedWeights:
 def _reserve(n_bytes: int) -> SharedMemory:
     """A block that is there: the system gives more than it has, and kills whoever writes to the rest."""
     block = SharedMemory(create=True, size=n_bytes)
+    if not hasattr(os, "posix_fallocate"):  # not on macOS
+        return block
     try:
-        os.posix_fallocate(block._fd, 0, n_bytes)  # type: ignore[attr-defined]
+        os.posix_fallocate(block._fd, 0, n_bytes)  # type: ignore[attr-defined]  # its file has no public name
     except OSError as error:
         block.close()
         block.unlink()
@@ -236,11 +238,13 @@ def _views(block: SharedMemory, n_sizes: int, n_values: int) -> tuple[NDArray[np
     return sizes, np.ndarray(n_values, dtype=np.float32, buffer=block.buf, offset=sizes.nbytes)
 
 
-def _make_pool(n_workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=end_with_driver)
+def make_pool(n_workers: int) -> ProcessPoolExecutor:
+    """Processes that start afresh, and end with this one however it ends."""
+    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_end_with_driver)
 
 
-def _end_pool(pool: ProcessPoolExecutor) -> None:
+def end_pool(pool: ProcessPoolExecutor) -> None:
+    """End all processes of a pool, whatever they are at."""
     processes = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
@@ -251,7 +255,7 @@ def _end_pool(pool: ProcessPoolExecutor) -> None:
         process.join()
 
 
-def end_with_driver() -> None:
+def _end_with_driver() -> None:
     """A driver that was killed closes no pool, and its workers would wait for work for ever."""
     driver = multiprocessing.parent_process()
     assert driver is not None

@@ -60,7 +60,8 @@ def _draw_bars(axes: Any, comparison: Comparison, results: list[MethodResult]) -
         axes.plot(
             [figure for _, figure in shown],
             [place for place, _ in shown],
-            *("D",),
+            linestyle="none",
+            marker="D",
             markerfacecolor="white",
             markeredgecolor="black",
             label="published, on CybORG",

@@ -7,10 +7,9 @@ torch, one step at a time. Nothing here is slowed down on purpose; it is only wh
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +19,7 @@ import psutil
 from numpy.typing import NDArray
 
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts, summarise
-from ray_rl.collect.executor import end_with_driver
+from ray_rl.collect.executor import end_pool, make_pool
 from ray_rl.config import EnvConfig
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest
@@ -39,7 +38,7 @@ class NaiveCollector:
 
     def __init__(self, env: EnvConfig, n_workers: int) -> None:
         self._env = env
-        self._pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=end_with_driver)
+        self._pool = make_pool(n_workers)
         self._running: set[Future[tuple[ChunkSummary, EpisodeBatch]]] = set()
         self._weights: PolicyWeights | None = None
         self._policy_version = 0
@@ -79,11 +78,7 @@ class NaiveCollector:
 
     def close(self) -> None:
         """End all processes."""
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.kill()
-            process.join()
+        end_pool(self._pool)
         self._running.clear()
 
     def __enter__(self) -> Self:

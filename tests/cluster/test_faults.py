@@ -1,6 +1,6 @@
 """What goes wrong on a cluster, really caused on hosts during a training: power, cable, learner, driver, head, disk.
 
-Studies of minutes: run them with ``-m slow -s`` to see what each fault cost.
+Studies of minutes: run them with ``-m slow -n 0 -s`` to see what each fault cost.
 """
 
 from __future__ import annotations
