@@ -40,8 +40,11 @@ class Quarantine:
             EpisodeError: The same, when it is not to be tolerated.
         """
         bad = error.request
-        if self._budget == 0 or not error.chunk:
+        if not error.chunk:
             raise error
+        if self._budget == 0:
+            cause = f"{error.cause} (--max-failed-episodes 0 tolerates no failure)"
+            raise EpisodeError(bad, cause, error.details, error.chunk) from error
         if (bad.purpose, bad.index, bad.seed) not in self._failed:
             self._failed.add((bad.purpose, bad.index, bad.seed))
             return list(error.chunk), f"episode {bad.index} (seed {bad.seed}) failed: {error.cause}; it runs again"

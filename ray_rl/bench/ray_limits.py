@@ -57,6 +57,7 @@ def fill_driver(n_workers: int, seconds: float) -> FullDriver:
         for _ in load.chunks(lambda: cpu.seconds >= seconds):
             n_chunks += 1
         chunks_per_s, share, thread_share = n_chunks / cpu.seconds, cpu.share, cpu.thread_share
+        load.finish()
     nothing: Any = _nothing
     n_tasks, cpu = 0, DriverCpu()
     while cpu.seconds < seconds:

@@ -100,8 +100,11 @@ class Load:
                 "too small to start them; ask for fewer --nodes or --workers-per-node"
             )
 
-    def close(self) -> None:
-        """Let what runs finish, so that the workers live on, and end."""
+    def finish(self) -> None:
+        """Let what was asked for finish, so that the workers are free, and live on."""
         for _ in self._collector.completed():
             pass
+
+    def close(self) -> None:
+        """End, with the workers that are still at it."""
         self._collector.close()

@@ -90,6 +90,13 @@ class ScaleRow:
         """Episodes of a worker, relative to those of a worker of another row."""
         return (self.episodes_per_s / self.workers) / (first.episodes_per_s / first.workers)
 
+    def describe(self, first: ScaleRow) -> str:
+        """In a line; efficiency is that relative to the first row."""
+        return (
+            f"{self.episodes_per_s:.1f} episodes/s, efficiency {self.efficiency(first):.1%}, driver "
+            f"{self.driver_share:.1%} of a core, all of this machine {self.machine_share:.0%}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleBench:
@@ -188,6 +195,7 @@ def _measure_nodes(
             lacking = _lacking_bytes(nodes - n_nodes, node_bytes)
             if rows and lacking > 0:
                 reason = f"{lacking / 2**30:.1f} GiB of memory too little"
+                load.finish()
                 return rows, [(left_out, reason) for left_out in settings.nodes[position:]]
             say(f"{nodes} nodes: waiting for {nodes * settings.workers_per_node} workers to start")
             add_nodes(cluster, nodes - n_nodes, settings.workers_per_node, _STORE_BYTES)
@@ -196,7 +204,9 @@ def _measure_nodes(
             load.warm_up(load.n_workers)
             say(f"{nodes} nodes: measuring")
             rows.append(_measure(load, nodes, settings.seconds))
+            say(f"{nodes} nodes: {rows[-1].describe(rows[0])}")
             node_bytes = max(node_bytes, (free_at_first - psutil.virtual_memory().available) // nodes)
+        load.finish()
     return rows, []
 
 

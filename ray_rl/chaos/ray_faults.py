@@ -23,8 +23,9 @@ from ray_rl.failures import RunError
 from ray_rl.ppo.ray_learner import _LearnerProcess
 
 _ANSWER_S = 60.0
-_SAMPLER = f"ray::{cast('Any', collect_chunk)._function_name.rpartition('.')[2]}"
-_LEARNER = f"ray::{_LearnerProcess.__name__}"
+# How Ray titles processes that run episodes, and that of a learner.
+SAMPLER = f"ray::{cast('Any', collect_chunk)._function_name.rpartition('.')[2]}"
+LEARNER = f"ray::{_LearnerProcess.__name__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,11 @@ def _processes(node_id: str) -> Processes:
 def _look() -> Processes:
     raylet = next(process for process in psutil.Process().parents() if process.name() == "raylet")
     titles = {child.pid: " ".join(child.cmdline()) for child in raylet.children()}
-    busy = [pid for pid, title in titles.items() if title.startswith(_SAMPLER)]
+    busy = [pid for pid, title in titles.items() if title.startswith(SAMPLER)]
     return Processes(
         raylet.pid,
         busy or [pid for pid, title in titles.items() if title.startswith("ray::IDLE")],
-        [pid for pid, title in titles.items() if title.startswith(_LEARNER)],
+        [pid for pid, title in titles.items() if title.startswith(LEARNER)],
     )
 
 

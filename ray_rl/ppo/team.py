@@ -30,7 +30,7 @@ class Channel:
     """Sums over the learners of a team.
 
     Args:
-        group: What joins them (gloo or NCCL); None for a learner that is alone.
+        group: What joins them, a process group of torch; None for a learner that is alone.
     """
 
     def __init__(self, group: Any = None) -> None:
@@ -113,6 +113,9 @@ def meeting_place(host: str, port: int = 0) -> Any:
 
 def join_team(store: Any, rank: int, size: int, silence_s: float = SILENCE_S) -> Team:
     """Join the other learners; returns when all are there.
+
+    Learners compute on CPUs, whatever the machine has, and sums go by gloo. Learners on GPUs would be joined by NCCL,
+    here and only here.
 
     Args:
         store: Where they find each other, of `torch.distributed`.

@@ -21,7 +21,9 @@ from ray_rl.episodes import EpisodeRequest
 
 ENV_ID = "faulty_envs:Faulty-v0"
 FOLDER_VARIABLE = "FAULTY_ENVS_FOLDER"
+WIDE_ID = "faulty_envs:Wide-v0"
 OBSERVATION_SIZE = 4
+WIDE_SIZE = 2**16
 N_ACTIONS = 3
 
 FaultKind = Literal["raise", "nan-observation", "nan-reward", "shape", "hang", "hold", "dawdle", "die"]
@@ -128,4 +130,23 @@ class Faulty(gymnasium.Env[Any, int]):
         return self._position.astype(np.float32)
 
 
+class Wide(gymnasium.Env[Any, int]):
+    """Sees a quarter of a megabyte in each step, which fills object stores."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (WIDE_SIZE,), np.float32)
+        self.action_space = spaces.Discrete(N_ACTIONS)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._seen(), float(action), False, False, {}
+
+    def _seen(self) -> Any:
+        return np.full(WIDE_SIZE, self.np_random.normal(), dtype=np.float32)
+
+
+gymnasium.register("Wide-v0", Wide, disable_env_checker=True)
 gymnasium.register("Faulty-v0", Faulty, disable_env_checker=True)

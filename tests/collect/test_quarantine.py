@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faulty_envs import ENV_ID, Faults
+from faulty_envs import ENV_ID, FaultKind, Faults
 
 from ray_rl.checkpoint import find_checkpoint, load_checkpoint
 from ray_rl.config import TrainConfig
@@ -69,6 +69,22 @@ def test_a_bad_seed_gives_its_place_to_another_the_same_whoever_collects(
     assert [row["data/last_episode"] for row in rows] == [7.0, 15.0, 23.0]
 
 
+@pytest.mark.parametrize("kind", ["raise", pytest.param("die", marks=pytest.mark.slow)])
+def test_on_ray_a_seed_that_kills_its_worker_is_replaced_like_one_that_raises(
+    kind: FaultKind, faults: Faults, local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in (2, 17):
+        faults.plant(the_run()[index], "raise")
+    expected = trained(tmp_path / "sequential")
+    for index in (2, 17):
+        faults.plant(the_run()[index], kind)
+    on_ray = trained(tmp_path / "ray", collector="ray-tasks", n_workers=2)
+    assert same(expected, on_ray)
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert said.count("episode 17 failed twice") == 2
+    assert ("its worker died 4 times" in said) == (kind == "die")
+
+
 def test_more_than_the_budget_ends_the_run_with_the_cause(faults: Faults, tmp_path: Path) -> None:
     for index in (2, 5, 17):
         faults.plant(the_run()[index], "raise")
@@ -79,7 +95,7 @@ def test_more_than_the_budget_ends_the_run_with_the_cause(faults: Faults, tmp_pa
 
 def test_without_a_budget_the_first_failure_ends_the_run(faults: Faults, tmp_path: Path) -> None:
     faults.plant(the_run()[2], "raise", once=True)
-    with pytest.raises(EpisodeError, match="no step 2 today"):
+    with pytest.raises(EpisodeError, match=r"no step 2 today \(--max-failed-episodes 0 tolerates no failure\)"):
         trained(tmp_path / "run", max_failed_episodes=0)
 
 
