@@ -242,9 +242,15 @@ def _simulator() -> Finding:
 
 def _guard(address: str) -> Finding:
     """Whether a cluster lets in whoever comes: knock as a stranger, who has no token."""
+    from ray_rl.ray_runtime import check_reachable
+
     what = f"access to {address}"
     if "://" in address:
         return Finding(what, "ok", "not tried: name the cluster as HOST:PORT (6379) to have it tried")
+    try:
+        check_reachable(address)
+    except UserError:
+        return Finding(what, "ok", "not tried: no Ray answers there")
     stranger = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     knock = [
         sys.executable,

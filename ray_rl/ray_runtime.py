@@ -142,7 +142,7 @@ def _join_own_cluster() -> None:
 
 
 def _join(address: str, py_modules: Sequence[str], env_vars: Mapping[str, str]) -> None:
-    _check_reachable(address)
+    check_reachable(address)
     package = str(Path(ray_rl.__file__).parent)
     try:
         ray.init(
@@ -164,8 +164,15 @@ def _join(address: str, py_modules: Sequence[str], env_vars: Mapping[str, str]) 
         ) from error
 
 
-def _check_reachable(address: str) -> None:
-    """Ray itself tries for a minute; a closed port is known at once."""
+def check_reachable(address: str) -> None:
+    """Whether a Ray can be at an address: Ray itself tries for a minute; a closed port is known at once.
+
+    Args:
+        address: HOST:PORT, ray://HOST:PORT or ``auto`` (which is taken on trust).
+
+    Raises:
+        UserError: When it is no address, nothing answers there, or what answers is not Ray.
+    """
     if address == "auto":
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
