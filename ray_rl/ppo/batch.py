@@ -1,8 +1,9 @@
 """From the episodes of an update to what the learner computes with.
 
-Many steps of an update show the same observation with the same action mask. What the networks say of a step depends on
-nothing else, so they see each such pair once (a *row*), and gradients of its steps are added up before they go back
-through the network: the same sums, with less work.
+Many steps of an update show the same observation with the same action mask, and more of them the same observation.
+What the networks say depends on the observation alone, so they see each one once (an *input*); what the mask makes of
+it is computed once for each pair of both (a *row*). Gradients of the steps of a row, and of the rows of an input, are
+added up before they go back through the network: the same sums, with less work.
 """
 
 from __future__ import annotations
@@ -57,10 +58,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class PpoBatch:
-    """The M steps of N episodes, and the R distinct rows of network inputs among them.
+    """The M steps of N episodes, the R distinct rows among them, and the Q distinct network inputs among those.
 
     Attributes:
-        inputs: R rows of observations.
+        inputs: Q observations.
+        input_of_row: [R] int64, the input of each row.
         mask_bias: [R, A] float32 tensor to add to logits, or None where every action is always allowed.
         rows: [M] int64, the row of each step.
         final_rows: [N] int64, the row of each episode's final observation.
@@ -75,6 +77,7 @@ class PpoBatch:
     """
 
     inputs: NetworkInputs
+    input_of_row: NDArray[np.int64]
     mask_bias: Tensor | None
     rows: NDArray[np.int64]
     final_rows: NDArray[np.int64]
@@ -100,18 +103,22 @@ class PpoBatch:
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """m steps of a batch and the r distinct rows among them: what a learner has of a minibatch.
+    """m steps of a batch, their r distinct rows and q distinct inputs: what a learner has of a minibatch.
 
     Attributes:
         steps: [m] int64 tensor, positions in the batch.
         rows: [r] int64 tensor, positions among the batch's rows.
         row_of_step: [m] int64 tensor, position in `rows` of each step's row.
+        inputs: [q] int64 tensor, positions among the batch's inputs.
+        input_of_row: [r] int64 tensor, position in `inputs` of each row's input; 0, 1, … where q is r.
         share: Share that these steps are of the minibatch's: 1 for a learner that is alone.
     """
 
     steps: Tensor
     rows: Tensor
     row_of_step: Tensor
+    inputs: Tensor
+    input_of_row: Tensor
     share: float
 
 
@@ -166,11 +173,14 @@ def ppo_batch(
         # No action follows a final observation; all bits set stand for that.
         final_masks = np.full((n_episodes, episodes.action_masks.shape[1]), 255, dtype=np.uint8)
         masks = np.concatenate((episodes.action_masks, final_masks))
-        keys = np.concatenate((keys, masks), axis=1)
-    rows, firsts = distinct_rows(keys)
-    wire = observations[firsts]
+    inputs, input_firsts = distinct_rows(keys)
+    rows, firsts = inputs, input_firsts
+    if masks is not None:
+        rows, firsts = distinct_rows(np.concatenate((inputs[:, None].view(np.uint8), masks), axis=1))
+    wire = observations[input_firsts]
     return PpoBatch(
         inputs=BitInputs.from_packed(wire) if spec.observation_bits else NumberInputs(torch.from_numpy(wire).to(dtype)),
+        input_of_row=inputs[firsts],
         mask_bias=None if masks is None else mask_bias(_allowed(masks[firsts], spec.n_actions), dtype),
         rows=rows[:n_steps],
         final_rows=rows[n_steps:],
@@ -203,11 +213,14 @@ def minibatches(batch: PpoBatch, count: int, run_seed: int, version: int, epoch:
         steps = whole
         if batch.n_steps < batch.place.n_steps:
             steps = whole[(whole >= first) & (whole < end)] - first
-        row_of_step, rows = _number_rows(batch.rows[steps], len(batch.inputs))
+        row_of_step, rows = _number_rows(batch.rows[steps], len(batch.input_of_row))
+        input_of_row, inputs = _number_rows(batch.input_of_row[rows], len(batch.inputs))
         yield Minibatch(
             torch.from_numpy(steps),
             torch.from_numpy(rows),
             torch.from_numpy(row_of_step),
+            torch.from_numpy(inputs),
+            torch.from_numpy(input_of_row),
             len(steps) / max(len(whole), 1),
         )
 

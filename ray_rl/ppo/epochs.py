@@ -101,6 +101,7 @@ def evaluate_values(critic: Mlp, batch: PpoBatch) -> tuple[Tensor, Tensor]:
     """Outputs of the critic for every step [M] and every final observation [N]."""
     parts = torch.split(torch.arange(len(batch.inputs)), _ROWS_AT_ONCE)
     outputs = torch.cat([critic.forward(batch.inputs.select(rows))[:, 0].clone() for rows in parts])
+    outputs = outputs[torch.from_numpy(batch.input_of_row)]
     return outputs[torch.from_numpy(batch.rows)], outputs[torch.from_numpy(batch.final_rows)]
 
 
@@ -201,7 +202,7 @@ def _actor_gradients(
     )
     logit_gradient.view(-1).index_add_(0, positions, gradient)
     with spans("backward"):
-        actor.backward(logit_gradient)
+        actor.backward(_of_inputs(part, logit_gradient))
     numbers = (
         loss,
         torch.dot(row_shares, row_entropies),
@@ -268,17 +269,18 @@ def _critic_gradients(
 ) -> Tensor:
     """Fill the critic's gradients from one minibatch; returns the mean loss over the steps that are there."""
     with spans("forward"):
-        outputs = critic.forward(batch.inputs.select(part.rows))[:, 0]  # [r]
+        outputs = critic.forward(batch.inputs.select(part.inputs))[:, 0]  # [q]
+    input_of_step = part.input_of_row.index_select(0, part.row_of_step)  # [m]
     loss, gradient = squared_value_loss(
-        outputs.index_select(0, part.row_of_step),  # [m]
+        outputs.index_select(0, input_of_step),  # [m]
         old_outputs.index_select(0, part.steps),
         targets.index_select(0, part.steps),
         config.value_clip_range,
     )
     gradient.mul_(config.value_coefficient)
-    row_gradients = gradient.new_zeros(len(part.rows)).index_add_(0, part.row_of_step, gradient)
+    input_gradients = gradient.new_zeros(len(part.inputs)).index_add_(0, input_of_step, gradient)
     with spans("backward"):
-        critic.backward(row_gradients[:, None])
+        critic.backward(input_gradients[:, None])
     return loss
 
 
@@ -289,7 +291,9 @@ def _table(rows: list[tuple[Tensor, ...]]) -> Tensor:
 
 def _distributions(actor: Mlp, batch: PpoBatch, part: Minibatch) -> tuple[Tensor, Tensor]:
     """Logarithm and probability, log π(·|s) and π(·|s) of each row of a minibatch: [r, A] both."""
-    logits = actor.forward(batch.inputs.select(part.rows))
+    logits = actor.forward(batch.inputs.select(part.inputs))  # [q, A]
+    if len(part.inputs) < len(part.rows):
+        logits = logits.index_select(0, part.input_of_row)
     if batch.mask_bias is not None:
         logits.add_(batch.mask_bias.index_select(0, part.rows))
     return torch.log_softmax(logits, 1), torch.softmax(logits, 1)
@@ -298,3 +302,11 @@ def _distributions(actor: Mlp, batch: PpoBatch, part: Minibatch) -> tuple[Tensor
 def _flat_positions(batch: PpoBatch, part: Minibatch, n_actions: int) -> Tensor:
     """Where in a flattened [r, A] the action of each step lies: [m]."""
     return part.row_of_step * n_actions + batch.actions.index_select(0, part.steps)
+
+
+def _of_inputs(part: Minibatch, row_gradients: Tensor) -> Tensor:
+    """Add up the gradients of the rows [r, A] that share an input: [q, A]."""
+    if len(part.inputs) == len(part.rows):
+        return row_gradients
+    sums = row_gradients.new_zeros(len(part.inputs), row_gradients.shape[1])
+    return sums.index_add_(0, part.input_of_row, row_gradients)

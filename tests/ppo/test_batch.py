@@ -34,9 +34,9 @@ def test_every_step_finds_its_observation_and_mask_again() -> None:
     made = episodes()
     batch = ppo_batch(made, MASKED)
     observations = np.unpackbits(made.observations, axis=1, count=MASKED.observation_size)
-    np.testing.assert_array_equal(numbers_of(batch)[batch.rows], observations)
+    np.testing.assert_array_equal(numbers_of(batch)[batch.input_of_row[batch.rows]], observations)
     finals = np.unpackbits(made.final_observations, axis=1, count=MASKED.observation_size)
-    np.testing.assert_array_equal(numbers_of(batch)[batch.final_rows], finals)
+    np.testing.assert_array_equal(numbers_of(batch)[batch.input_of_row[batch.final_rows]], finals)
     assert made.action_masks is not None
     assert batch.mask_bias is not None
     allowed = np.unpackbits(made.action_masks, axis=1, count=MASKED.n_actions).astype(bool)
@@ -58,9 +58,19 @@ def test_observations_of_numbers_pass_unchanged() -> None:
     numbers = np.random.default_rng(0).normal(size=(m + n, 3)).astype(np.float32)
     spec = EnvSpec("numbers", 3, False, MASKED.n_actions, False)
     batch = ppo_batch(replace(made, observations=numbers[:m], final_observations=numbers[m:], action_masks=None), spec)
-    np.testing.assert_array_equal(numbers_of(batch, 3)[batch.rows], numbers[:m])
-    np.testing.assert_array_equal(numbers_of(batch, 3)[batch.final_rows], numbers[m:])
+    np.testing.assert_array_equal(numbers_of(batch, 3)[batch.input_of_row[batch.rows]], numbers[:m])
+    np.testing.assert_array_equal(numbers_of(batch, 3)[batch.input_of_row[batch.final_rows]], numbers[m:])
     assert batch.mask_bias is None
+
+
+def test_an_observation_under_many_masks_is_one_input() -> None:
+    made = episodes()
+    repeated = np.repeat(made.observations[:1], len(made.actions), axis=0)
+    finals = np.repeat(made.observations[:1], len(made.lengths), axis=0)
+    batch = ppo_batch(replace(made, observations=repeated, final_observations=finals), MASKED)
+    assert len(batch.inputs) == 1
+    assert made.action_masks is not None
+    assert batch.n_distinct == len(np.unique(made.action_masks, axis=0)) > 1
 
 
 @pytest.mark.parametrize("width", [1, 8, 13])
@@ -90,6 +100,8 @@ def test_minibatches_cover_every_step_once_and_differ_from_epoch_to_epoch() -> N
         for part in parts:
             np.testing.assert_array_equal(part.rows[part.row_of_step], batch.rows[part.steps])
             assert len(np.unique(part.rows)) == len(part.rows)
+            np.testing.assert_array_equal(part.inputs[part.input_of_row], batch.input_of_row[part.rows])
+            assert len(np.unique(part.inputs)) == len(part.inputs)
         orders.append(steps.tolist())
     assert orders[0] != orders[1]
     again = torch.cat([part.steps for part in minibatches(batch, 3, run_seed=1, version=4, epoch=0)])
