@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -23,7 +22,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import grpc
-import psutil
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.experimental import get_local_object_locations
@@ -32,14 +30,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import ray_rl
 from ray_rl.config import UserError
 from ray_rl.process_guard import guarded
+from ray_rl.ray_start import start_local
 
 _CONNECT_TIMEOUT_S = 5.0
 _ROUND_TRIP_TIMEOUT_S = 60.0
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Environment variable by which Ray tells a job's driver what it is."""
-_STORE_BYTES = 2**30
-"""Object store of a local Ray: many times the episodes of an update."""
-_SMALLEST_STORE_BYTES = 80 * 2**20
 
 
 @contextmanager
@@ -61,6 +57,7 @@ def connection(
 
     Raises:
         UserError: When the cluster cannot be reached.
+        RunError: When a Ray of its own does not start.
     """
     if ray.is_initialized():
         yield
@@ -74,7 +71,7 @@ def connection(
                     _join_own_cluster()
                 elif address is None:
                     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-                    leftovers.enter_context(guarded(_start_local(n_workers)))
+                    leftovers.enter_context(guarded(start_local(n_workers)))
                 else:
                     _join(address, py_modules, env_vars or {})
             yield
@@ -108,27 +105,6 @@ def _silence() -> None:
 
 def _say_nothing(data: object, ignore_prefix: bool = False) -> None:
     """In place of the function that prints those remarks."""
-
-
-def _start_local(n_workers: int) -> list[int]:
-    """Start a Ray for this process alone; returns the processes that it consists of.
-
-    The kernel ends the foremost of them with this process, and workers end soon after them. The agents, which try for a
-    minute to tell somebody, are what has to be guarded.
-    """
-    driver = psutil.Process()
-    others = {process.pid for process in driver.children(recursive=True)}
-    free_shm = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else _STORE_BYTES
-    ray.init(
-        address="local",
-        num_cpus=n_workers,
-        num_gpus=0,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=max(_SMALLEST_STORE_BYTES, min(_STORE_BYTES, free_shm // 2)),
-    )
-    return [process.pid for process in driver.children(recursive=True) if process.pid not in others]
 
 
 def in_job() -> bool:

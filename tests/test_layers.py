@@ -28,7 +28,7 @@ ROOMS = (
         "storage",
         "workflow",
     ),
-    ("ray_runtime", "ray_local_cluster", "lease", "mirror"),
+    ("ray_runtime", "ray_start", "ray_local_cluster", "lease", "mirror"),
     ("envs", "checkpoint"),  # a checkpoint holds what the policy sees; evaluation and training read it
     ("policy",),
     ("rollout", "rollout_cage2"),

@@ -24,6 +24,7 @@ from ray_rl.bench.machine import Machine, this_machine
 from ray_rl.bench.ray_limits import FullDriver, fetch_costs, fill_driver, learning_costs
 from ray_rl.bench.ray_load import DriverCpu, Load
 from ray_rl.config import EnvConfig, UserError
+from ray_rl.failures import RunError
 from ray_rl.ray_local_cluster import add_nodes, local_cluster
 
 _STORE_BYTES = 80 * 2**20
@@ -148,7 +149,7 @@ def bench_scale(settings: ScaleSettings, say: Callable[[str], None] = lambda _: 
 
     Raises:
         UserError: When not even the fewest nodes fit into memory.
-        RunError: When workers do not start.
+        RunError: When not even the workers of the fewest nodes start.
     """
     if ray.is_initialized():
         raise UserError("bench scale starts a Ray of its own: it cannot run inside another one")
@@ -201,7 +202,12 @@ def _measure_nodes(
             add_nodes(cluster, nodes - n_nodes, settings.workers_per_node, _STORE_BYTES)
             n_nodes = nodes
             load.n_workers = nodes * settings.workers_per_node
-            load.warm_up(load.n_workers)
+            try:
+                load.warm_up(load.n_workers)
+            except RunError as error:
+                if not rows:
+                    raise
+                return rows, [(left_out, str(error)) for left_out in settings.nodes[position:]]
             say(f"{nodes} nodes: measuring")
             rows.append(_measure(load, nodes, settings.seconds))
             say(f"{nodes} nodes: {rows[-1].describe(rows[0])}")

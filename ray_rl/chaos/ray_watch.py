@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import psutil
@@ -10,6 +12,9 @@ import ray
 
 from ray_rl.chaos.ray_faults import LEARNER, SAMPLER
 from ray_rl.chaos.soak import Look
+
+_LOOKED_CLOSER = ("driver", "learner")
+"""Roles of which is kept what their descriptors point to."""
 
 
 def look_at(cluster: Any, driver: int) -> list[Look]:
@@ -19,10 +24,24 @@ def look_at(cluster: Any, driver: int) -> list[Look]:
         try:
             with process.oneshot():
                 memory = process.memory_info()
-                found.append(Look(role, process.pid, memory.rss - memory.shared, process.num_fds()))
+                opened = _opened(process) if role in _LOOKED_CLOSER else ()
+                found.append(Look(role, process.pid, memory.rss - memory.shared, process.num_fds(), opened))
         except psutil.Error:
             continue
     return found
+
+
+def _opened(process: psutil.Process) -> tuple[str, ...]:
+    """What the descriptors of a process point to; connections by the address at their other end, sorted."""
+    peers = {
+        peer.fd: f"{':'.join(map(str, peer.laddr))} to {':'.join(map(str, peer.raddr))} {peer.status}"
+        for peer in process.net_connections("inet")
+    }
+    found = []
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(peers.get(int(link.name)) or str(link.readlink()))
+    return tuple(sorted(found))
 
 
 def _roles(cluster: Any, driver: int) -> Iterator[tuple[str, psutil.Process]]:

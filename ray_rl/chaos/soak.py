@@ -1,7 +1,7 @@
 """The soak: a very long training, killed and resumed again and again, in which nothing may grow.
 
-A *life* is a process from the first look at it to the last. What it holds after the first tenth of its life is compared
-with what it holds in the last tenth: caches are full by then, and what still grows would go on growing.
+A *life* is a process from when it has started to the last look at it. What it holds after the first tenth of its life
+is compared with what it holds in the last tenth: caches are full by then, and what still grows would go on growing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,13 @@ from ray_rl.config import TrainConfig
 
 LOOK_S = 1.0
 """How often to look at the processes, in seconds."""
+_STARTING_LOOKS = 20
+"""At the start of a process, left out: its first work loads libraries and opens connections to all others, which takes
+a dozen seconds however long it lives, and more than a tenth of a short life."""
 _FEWEST_LOOKS = 40
 """A shorter life says nothing."""
+_SHOWN_LOOKS = 100
+"""Of a process, in a report."""
 _MORE_BYTES, _MORE_SHARE = 8 * 2**20, 0.05
 """What memory may differ by, whichever is more: allocators give back late."""
 _MORE_DESCRIPTORS = 4
@@ -38,12 +43,39 @@ class Look:
         pid: Its number.
         own_bytes: Memory that it shares with nobody.
         descriptors: Open files and connections.
+        opened: What they point to, where somebody looked closer.
     """
 
     role: str
     pid: int
     own_bytes: int
     descriptors: int
+    opened: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a process held all along.
+
+    Attributes:
+        role: What it did.
+        pid: Its number.
+        first_s: When it was first looked at, in seconds of the soak.
+        last_s: When last.
+        own_bytes: At most `_SHOWN_LOOKS` values, evenly spaced in between.
+        descriptors: Likewise.
+        opened_first: What its descriptors pointed to at the first look.
+        opened_last: And at the last.
+    """
+
+    role: str
+    pid: int
+    first_s: float
+    last_s: float
+    own_bytes: list[int]
+    descriptors: list[int]
+    opened_first: tuple[str, ...]
+    opened_last: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +114,7 @@ class Soak:
         seconds: How long it took, restarts included.
         faults: What happened, in order: the fault, whom it hit, after which update.
         growths: What was watched.
+        lives: What the processes held all along.
         wrong_updates: Updates recorded never, twice, or with other episodes than their own.
     """
 
@@ -90,6 +123,7 @@ class Soak:
     seconds: float = 0.0
     faults: list[tuple[FaultName, str, int]] = field(default_factory=list)
     growths: list[Growth] = field(default_factory=list)
+    lives: list[Life] = field(default_factory=list)
     wrong_updates: list[int] = field(default_factory=list)
 
     @property
@@ -115,9 +149,11 @@ class Watch:
     def __init__(self, look: Callable[[int], Sequence[Look]], stored_bytes: Callable[[], int], run_dir: Path) -> None:
         self._look, self._stored_bytes, self._run_dir = look, stored_bytes, run_dir
         self._lives: dict[tuple[str, int], list[Look]] = {}
+        self._times: dict[tuple[str, int], list[float]] = {}
         self._stored: list[float] = []
         self._files: list[float] = []
         self._looked_at = 0.0
+        self._began_at = time.monotonic()
 
     def __call__(self, driver: int) -> None:
         """Look, unless it is too early for it."""
@@ -127,6 +163,7 @@ class Watch:
         self._looked_at = now
         for look in self._look(driver):
             self._lives.setdefault((look.role, look.pid), []).append(look)
+            self._times.setdefault((look.role, look.pid), []).append(now - self._began_at)
         self._stored.append(self._stored_bytes())
         self._files.append(sum(1 for path in self._run_dir.rglob("*") if path.is_file()))
 
@@ -134,7 +171,7 @@ class Watch:
         """What grew and what did not; roles in alphabetical order."""
         found = []
         for role in sorted({role for role, _ in self._lives}):
-            lives = [looks for (its_role, _), looks in self._lives.items() if its_role == role]
+            lives = [looks[_STARTING_LOOKS:] for (its_role, _), looks in self._lives.items() if its_role == role]
             lives = [looks for looks in lives if len(looks) >= _FEWEST_LOOKS]
             if not lives:
                 continue
@@ -150,6 +187,16 @@ class Watch:
         ):
             if len(values) >= _FEWEST_LOOKS:
                 found.append(Growth(what, 1, unit, *early_and_late(values), allowed))
+        return found
+
+    def lives(self) -> list[Life]:
+        """All processes, in the order in which they appeared."""
+        found = []
+        for (role, pid), looks in self._lives.items():
+            shown = looks[:: -(-len(looks) // _SHOWN_LOOKS)]
+            times = self._times[role, pid]
+            memory, descriptors = [look.own_bytes for look in shown], [look.descriptors for look in shown]
+            found.append(Life(role, pid, times[0], times[-1], memory, descriptors, looks[0].opened, looks[-1].opened))
         return found
 
 
@@ -194,4 +241,5 @@ def run_soak(
         soak.wrong_updates = wrong_updates(training.rows(), config.n_updates, config.ppo.episodes_per_update)
     soak.seconds = time.monotonic() - started
     soak.growths = watch.growths(sum(fault == "driver" for fault, _, _ in soak.faults))
+    soak.lives = watch.lives()
     return soak

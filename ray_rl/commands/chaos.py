@@ -45,7 +45,7 @@ class ChaosFlags:
     faults: tuple[FaultName, ...] | None = None
     """What happens; none: everything, in a soak worker and driver."""
     times: int | None = None
-    """How often each of them happens; none: once, in a soak three times."""
+    """How often each of them happens; none: once, in a soak three times. 0: a soak that nothing disturbs."""
     soak: int | None = None
     """Episodes of a soak, in place of the drill and its updates; none: the drill."""
     env: str = "cage2"
@@ -69,8 +69,8 @@ def run(words: list[str]) -> int:
     flags = parse(ChaosFlags, "chaos", _DESCRIPTION, words)
     times = (1 if flags.soak is None else _SOAK_TIMES) if flags.times is None else flags.times
     faults = (FAULTS if flags.soak is None else _SOAK_FAULTS) if flags.faults is None else flags.faults
-    if flags.nodes < 2 or times < 1 or not faults:
-        raise UserError("--nodes must be 2 or more, --times 1 or more, and --faults name one or more")
+    if flags.nodes < 2 or times < (flags.soak is None) or not faults:
+        raise UserError("--nodes must be 2 or more, --times 1 or more (in a soak 0), and --faults name one or more")
     if flags.run_dir is not None and flags.run_dir.exists() and any(flags.run_dir.iterdir()):
         raise UserError(f"--run-dir {flags.run_dir} is not empty: choose another folder")
     if flags.soak is not None and flags.address is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ray_rl.bench.cost_model import INLINE_BYTES, CostModel, fit_line
 from ray_rl.cli import main
+from ray_rl.failures import RunError
 
 MODEL = CostModel(
     worker_s_per_episode=2.0,
@@ -70,6 +72,32 @@ def test_a_line_is_found_again_and_never_starts_below_zero() -> None:
 def test_a_study_that_cannot_be_run_is_refused(flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "scale", *flags]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_workers_that_do_not_start_leave_what_is_measured_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray_rl.bench import ray_scale
+
+    class StuckLoad:
+        n_workers = 0
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def warm_up(self, n_workers: int) -> None:
+            if n_workers > 12:
+                raise RunError("only 13 of 24 workers answered")
+
+        def close(self) -> None: ...
+
+    row = ray_scale.ScaleRow(1, 6, 5.0, 1.0, 0.1, 0.2)
+    monkeypatch.setattr(ray_scale, "Load", StuckLoad)
+    monkeypatch.setattr(ray_scale, "add_nodes", lambda *_: [])
+    monkeypatch.setattr(ray_scale, "_lacking_bytes", lambda *_: 0)
+    monkeypatch.setattr(ray_scale, "_measure", lambda load, nodes, _: replace(row, nodes=nodes))
+    rows, not_run = ray_scale._measure_nodes(None, ray_scale.ScaleSettings(nodes=(1, 2, 4, 8)), lambda _: None)
+    assert [row.nodes for row in rows] == [1, 2]
+    assert not_run == [(4, "only 13 of 24 workers answered"), (8, "only 13 of 24 workers answered")]
+    with pytest.raises(RunError, match="only 13 of 24"):
+        ray_scale._measure_nodes(None, ray_scale.ScaleSettings(nodes=(4, 8)), lambda _: None)
 
 
 @pytest.mark.slow

@@ -74,6 +74,34 @@ def test_a_process_that_takes_anothers_place_is_a_life_of_its_own_and_the_worst_
     assert grown(clock, tmp_path, short) == []
 
 
+def test_starting_is_no_growth_even_when_it_takes_more_than_a_tenth_of_a_life(clock: Clock, tmp_path: Path) -> None:
+    def starting(k: int) -> list[Look]:
+        started = min(k, 13) / 13
+        return [Look("learner", 1, int((190 + 40 * started) * MIB), 35 + int(8 * started))]
+
+    def leaking(k: int) -> list[Look]:
+        return [Look("learner", 1, (200 + k) * MIB, 35 + k // 4)]
+
+    assert grown(clock, tmp_path, starting, n_looks=62) == []
+    assert grown(clock, tmp_path, leaking, n_looks=62) == ["learner: bytes", "learner: descriptors"]
+
+
+def test_a_report_shows_what_each_process_held_all_along_and_what_it_had_open(clock: Clock, tmp_path: Path) -> None:
+    def look(k: int) -> list[Look]:
+        return [Look("driver", 1 + k // 300, k, 20 + k, (f"file {k}",))]
+
+    watch = Watch(lambda _: look(int(clock.now / LOOK_S)), lambda: 0, tmp_path)
+    for _ in range(309):
+        clock.now += LOOK_S
+        watch(1)
+    first, second = watch.lives()
+    assert (first.pid, first.first_s, first.last_s) == (1, LOOK_S, 299 * LOOK_S)
+    assert first.own_bytes == list(range(1, 300, 3))
+    assert first.descriptors == list(range(21, 320, 3))
+    assert (first.opened_first, first.opened_last) == (("file 1",), ("file 299",))
+    assert (second.pid, second.own_bytes) == (2, list(range(300, 310)))
+
+
 def test_object_stores_and_files_are_watched_too(clock: Clock, tmp_path: Path) -> None:
     def littering(k: int) -> int:
         if k % 10 == 0:
@@ -118,6 +146,7 @@ def test_a_record_is_followed_through_torn_lines_and_replacement(tmp_path: Path)
         (["--soak", "1000000", "--address", "127.0.0.1:6379"], "--soak looks into the processes of this machine"),
         (["--soak", "4000"], "6 faults need a training of 24 updates or more, not 10"),
         (["--soak", "0"], "total_episodes"),
+        (["--times", "0"], "--times 1 or more"),
     ],
 )
 def test_a_soak_that_cannot_be_held_is_refused(flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

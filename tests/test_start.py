@@ -1,0 +1,85 @@
+"""A Ray that hangs while it starts is given up after a time, and nothing of it is left."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+import time
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+from ray_rl.failures import RunError
+from ray_rl.ray_start import start_local
+
+
+def processes() -> set[int]:
+    found = psutil.Process().children(recursive=True)
+    return {process.pid for process in found if process.status() != psutil.STATUS_ZOMBIE}
+
+
+def test_whoever_waits_too_long_stops_to_wait_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = processes()
+
+    def wait_for_what_never_ends(**_: Any) -> None:
+        subprocess.Popen(["sleep", "1000"])
+        threading.Event().wait()
+
+    monkeypatch.setattr(ray, "init", wait_for_what_never_ends)
+    with pytest.raises(RunError, match=r"Ray did not start on this machine: it takes longer than 0.5 s\."):
+        start_local(1, 0.5)
+    assert processes() == before
+
+
+def test_in_another_thread_it_ends_with_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, errors = processes(), []
+    monkeypatch.setattr("ray_rl.ray_start._HEAR_S", 0.1)
+
+    def wait_for_a_process(**_: Any) -> None:
+        raise RuntimeError(f"the head ended with {subprocess.Popen(['sleep', '1000']).wait()}")
+
+    def start() -> None:
+        with pytest.raises(RunError, match="Ray did not start on this machine: the head ended with -9") as error:
+            start_local(1, 0.5)
+        errors.append(error)
+
+    monkeypatch.setattr(ray, "init", wait_for_a_process)
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert len(errors) == 1
+    assert processes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(120)
+def test_a_ray_that_hangs_while_it_starts_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    me, before = psutil.Process(), processes()
+    stopped = threading.Event()
+
+    def stop_raylet() -> None:
+        while not stopped.is_set():
+            for process in me.children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if process.name() == "raylet":
+                        process.suspend()
+                        stopped.set()
+            time.sleep(0.01)
+
+    stopper = threading.Thread(target=stop_raylet, daemon=True)
+    stopper.start()
+    try:
+        with pytest.raises(RunError, match="Ray did not start on this machine: it takes longer than 6 s"):
+            start_local(1, 6.0)
+    finally:
+        hung = stopped.is_set()
+        stopped.set()
+        stopper.join()
+        ray.shutdown()
+    assert hung
+    assert processes() == before
