@@ -1,20 +1,21 @@
 """One method, measured once: start it, wait until every worker works, then count what it finishes in a time.
 
 Episodes are asked for all at once, and the clock runs while all workers are busy, so that neither the start nor the
-tail counts: what is measured is the pace that a long collection has.
+tail counts: what is measured is the pace that a long collection has. Only where the episodes run out before the time
+does the tail count.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import psutil
 
-from ray_rl.collect.api import Chunk, ChunkSummary, Collector, PublishCosts
+from ray_rl.collect.api import ChunkSummary, Collector, PublishCosts
 from ray_rl.config import EnvConfig, UserError
 from ray_rl.envs.latency_env import LatencyEnv
 from ray_rl.episodes import EpisodeRequest, episode_requests
@@ -22,7 +23,9 @@ from ray_rl.policy.inference import PolicyWeights
 from ray_rl.seeding import Purpose
 
 _WARM_EPISODES = 10
-"""Episodes per worker after which a method counts as warm, whichever of its processes brought them."""
+"""Episodes per worker that are queued at a time until every worker has brought one; they are not counted."""
+_WARM_S = 300.0
+"""Seconds that the workers have for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +100,25 @@ def measure_method(
         env: What the episodes run in.
         weights: What acts in them.
         n_workers: Workers that the method uses (1 for the sequential one).
-        n_episodes: Most episodes to run.
+        n_episodes: Most episodes to run, besides those that warm up.
         seconds: Time to count for, in seconds; shorter when the episodes run out.
         n_updates: Number of times that weights are published meanwhile.
         seed: Decides the episodes; every method gets the same ones, in the same order.
     """
+    n_warm = _WARM_EPISODES * n_workers
     requests = episode_requests(
-        seed, 0, n_episodes, red_agent=env.red_agent, max_steps=env.episode_steps, purpose=Purpose.BENCH
+        seed, 0, n_warm + n_episodes, red_agent=env.red_agent, max_steps=env.episode_steps, purpose=Purpose.BENCH
     )
     started = time.perf_counter()
     with method as collector:
         collector.publish(weights, 0)
-        collector.submit(requests)
-        chunks = collector.completed()
-        _wait_until_all_work(chunks, n_workers)
+        _wait_until_all_work(collector, requests[:n_warm], n_workers)
+        collector.submit(requests[n_warm:])
         clock = time.perf_counter()
         before = collector.publish_costs
         summaries: list[ChunkSummary] = []
         wall_s, published = 0.0, 0
-        for chunk in chunks:
+        for chunk in collector.completed():
             wall_s = time.perf_counter() - clock
             summaries.append(chunk.summary)
             if published < n_updates and wall_s >= published * seconds / n_updates:
@@ -123,24 +126,37 @@ def measure_method(
                 collector.publish(weights, published)
             if wall_s >= seconds:
                 break
-        if not summaries:
-            raise UserError(f"{n_episodes} episodes are over before {n_workers} workers have warmed up: ask for more")
         costs = collector.publish_costs
         pss_bytes = tree_pss_bytes()
     ideal_s = _ideal_episode_s(env, requests, summaries)
     return _account(summaries, wall_s, clock - started, pss_bytes, n_workers, ideal_s, before, costs)
 
 
-def _wait_until_all_work(chunks: Iterator[Chunk], n_workers: int) -> None:
-    """Take chunks until every worker has brought one, or so many came that the rest of them is not needed."""
+def _wait_until_all_work(
+    collector: Collector, requests: Sequence[EpisodeRequest], n_workers: int, limit_s: float = _WARM_S
+) -> None:
+    """Run episodes until every worker has brought one: one that is still loading would count as a slow one.
+
+    Whatever the first ones bring meanwhile, there are always more; what is queued at the end goes on running, so that
+    all workers are in the midst of their work when the clock starts.
+
+    Raises:
+        UserError: When `limit_s` seconds were not enough.
+    """
     seen: set[tuple[str, int]] = set()
-    n_episodes = 0
-    for chunk in chunks:
-        summary = chunk.summary
-        seen.add((summary.node, summary.pid))
-        n_episodes += len(summary.indices)
-        if len(seen) == n_workers or summary.n_together == n_workers or n_episodes >= _WARM_EPISODES * n_workers:
-            return
+    deadline = time.perf_counter() + limit_s
+    while (left_s := deadline - time.perf_counter()) > 0:
+        collector.submit(requests)
+        for chunk in collector.completed(timeout_s=left_s):
+            summary = chunk.summary
+            seen.add((summary.node, summary.pid))
+            if len(seen) >= n_workers or summary.n_together == n_workers:
+                return
+            if time.perf_counter() > deadline:
+                break
+    raise UserError(
+        f"{len(seen)} of {n_workers} workers brought an episode within {limit_s:.0f} s: ask for fewer workers"
+    )
 
 
 def _ideal_episode_s(

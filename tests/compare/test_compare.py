@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import pytest
 
 from ray_rl.bench.machine import this_machine
 from ray_rl.cli import main
+from ray_rl.collect.api import Chunk
 from ray_rl.collect.factory import make_collector
-from ray_rl.compare.measure import MethodRun, TimeShares, measure_method
+from ray_rl.collect.sequential import SequentialCollector
+from ray_rl.compare.measure import MethodRun, TimeShares, _wait_until_all_work, measure_method
 from ray_rl.compare.report import advice, figures, scaling, shares, to_markdown
 from ray_rl.compare.study import (
     Comparison,
@@ -26,8 +29,10 @@ from ray_rl.compare.study import (
     recommended_workers,
 )
 from ray_rl.config import CollectConfig, CollectorName, EnvConfig, UserError
+from ray_rl.episodes import episode_requests
 from ray_rl.policy.random_weights import random_weights
 from ray_rl.ray_runtime import connection
+from ray_rl.seeding import Purpose
 
 LATENCY = EnvConfig(env="latency", latency_mean_s=0.002, latency_max_s=0.008, episode_steps=20)
 
@@ -91,6 +96,28 @@ def weights_bytes(method: MethodName, hidden_sizes: tuple[int, ...], n_workers: 
         seed=0,
     )
     return run.weights_bytes_per_update / weights.n_bytes
+
+
+class LateSecondWorker(SequentialCollector):
+    """A second worker that brings its first episode when the first one has brought eight sets of them."""
+
+    n_brought = 0
+
+    def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
+        for chunk in super().completed(timeout_s):
+            self.n_brought += len(chunk.summary.indices)
+            yield replace(chunk, summary=replace(chunk.summary, pid=1 if self.n_brought <= 8 * 20 else 2))
+
+
+def test_the_clock_waits_for_the_last_worker_however_much_the_others_bring() -> None:
+    requests = episode_requests(0, 0, 20, red_agent=LATENCY.red_agent, max_steps=1, purpose=Purpose.BENCH)
+    with LateSecondWorker(LATENCY) as collector:
+        collector.publish(random_weights(52, (8,), 145), 0)
+        with pytest.raises(UserError, match="1 of 2 workers brought an episode within 0 s"):
+            _wait_until_all_work(collector, requests, 2, limit_s=0.02)
+        collector.n_brought = 0
+        _wait_until_all_work(collector, requests, 2)
+        assert 8 * 20 < collector.n_brought < 9 * 20, "began before the second worker, or after more than was needed"
 
 
 def test_weights_are_serialised_once_per_update_whatever_the_policy_the_workers_and_the_episodes() -> None:
