@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.shared_memory import SharedMemory
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -244,8 +243,10 @@ def make_pool(n_workers: int) -> ProcessPoolExecutor:
 
 
 def end_pool(pool: ProcessPoolExecutor) -> None:
-    """End all processes of a pool, whatever they are at."""
+    """End all processes of a pool, whatever they are at, and the thread that listens to them."""
     processes = list((pool._processes or {}).values())
+    results: Any = pool._result_queue
+    listener: Any = pool._executor_manager_thread
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
@@ -253,6 +254,12 @@ def end_pool(pool: ProcessPoolExecutor) -> None:
         process.join(_END_S)
         process.kill()
         process.join()
+    # Who was killed while it wrote has left half a result, and the listener waits for the other half, which this
+    # process itself could still write, and Python waits for the listener when it ends.
+    if results is not None:
+        results._writer.close()
+    if listener is not None:
+        listener.join(_END_S)
 
 
 def _end_with_driver() -> None:
