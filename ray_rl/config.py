@@ -33,6 +33,7 @@ ViewName = Literal["table", "winner", "memory", "raw"]
 ActionSetName = Literal["all", "compact"]
 Objective = Literal["return", "protocol"]
 PolicyKind = Literal["mlp", "gru"]
+CriticView = Literal["observation", "truth"]
 
 ENVS_WITH_ORDERS = ("cage2", "cyborg")
 """Environments whose episodes can be asked to follow an order of repair."""
@@ -158,6 +159,9 @@ class PolicyConfig(_Group):
     """Units of each hidden layer; actor and critic have their own network of this size, with ReLU."""
     memory_size: PositiveInt = 64
     """Units of the memory of --policy gru; actor and critic have their own."""
+    critic_sees: CriticView = "observation"
+    """What the critic sees in training: the actor's observation, or truth: besides, the true state, which the learner
+    of the built-in simulator plays out of each episode's seed and actions. The actor never sees it."""
 
 
 class PpoConfig(_Group):
@@ -270,6 +274,10 @@ class TrainConfig(_Group):
         steps = self.ppo.episodes_per_update * self.env.episode_steps
         if self.ppo.minibatches > steps:
             raise ValueError(f"minibatches ({self.ppo.minibatches}) exceed the {steps} steps of an update")
+        if self.policy.critic_sees == "truth" and self.env.env != "cage2":
+            raise ValueError(
+                f"critic_sees truth needs env cage2, whose episodes can be played again, not {self.env.env}"
+            )
         if self.policy.policy == "gru" and self.ppo.minibatches > self.ppo.episodes_per_update:
             raise ValueError(
                 f"minibatches ({self.ppo.minibatches}) exceed the {self.ppo.episodes_per_update} episodes of an "

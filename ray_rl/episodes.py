@@ -127,8 +127,8 @@ class EpisodeBatch:
             on top of `rewards`, which are the environment's alone.
         mask_rule: Name of the rule by which `ray_rl.envs.masks.restore_masks` derives the masks; None: they are here,
             or there are none.
-        extras: Named [N] arrays, one entry per episode (``red_agent``: index into `RED_AGENTS`, …; with orders of
-            repair ``order_index``, ``compliance``, ``fixes`` and ``alignment_return``).
+        extras: Named [N] arrays, one entry per episode (``red_agent``: index into `RED_AGENTS`, ``seed``; with orders
+            of repair ``order_index``, ``compliance``, ``fixes`` and ``alignment_return``).
         node: Name of the host on which the episodes ran.
         pid: Process id there.
         rollout_s: Seconds that running the episodes took.
@@ -200,10 +200,12 @@ def action_dtype(n_actions: int) -> np.dtype[Any]:
 def request_extras(requests: Sequence[EpisodeRequest]) -> dict[str, NDArray[Any]]:
     """What a batch keeps of its requests: named [N] arrays.
 
-    ``red_agent`` is the index into `RED_AGENTS`; ``order_index`` is there when all are asked to follow an order.
+    ``red_agent`` is the index into `RED_AGENTS`, ``seed`` the episode's own; ``order_index`` is there when all are
+    asked to follow an order.
     """
     extras: dict[str, NDArray[Any]] = {
-        "red_agent": np.array([RED_AGENTS.index(r.red_agent) for r in requests], dtype=np.int8)
+        "red_agent": np.array([RED_AGENTS.index(r.red_agent) for r in requests], dtype=np.int8),
+        "seed": np.array([r.seed for r in requests], dtype=np.uint64),
     }
     orders = [r.order_index for r in requests if r.order_index is not None]
     if len(orders) == len(requests):

@@ -155,10 +155,14 @@ def _first_networks(config: TrainConfig, spec: EnvSpec) -> Checkpoint | None:
     checkpoint = load_checkpoint(find_checkpoint(location(config.run.start_from)))
     if checkpoint.spec != spec or checkpoint.config.policy != config.policy:
         raise UserError(
-            f"--start-from {config.run.start_from} was trained on '{checkpoint.spec.name}' with hidden_sizes "
-            f"{checkpoint.config.policy.hidden_sizes}, this run is for '{spec.name}' with {config.policy.hidden_sizes}"
+            f"--start-from {config.run.start_from} was trained on '{checkpoint.spec.name}' with "
+            f"{_networks(checkpoint.config)}, this run is for '{spec.name}' with {_networks(config)}"
         )
     return checkpoint
+
+
+def _networks(config: TrainConfig) -> str:
+    return ", ".join(f"{name} {value}" for name, value in config.policy.model_dump(mode="json").items())
 
 
 class Trainer:

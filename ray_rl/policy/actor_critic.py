@@ -119,7 +119,7 @@ def _split_layers(flat: Tensor, sizes: Sequence[int]) -> list[tuple[Tensor, Tens
 
 
 class ActorCritic:
-    """An actor [D → A logits] and a critic [D → 1 value].
+    """An actor [D → A logits] and a critic [C → 1 value].
 
     Args:
         observation_size: D.
@@ -127,6 +127,7 @@ class ActorCritic:
         hidden_sizes: Units of each hidden layer, the same for both.
         seed: Decides the first weights; the global random numbers of torch are not touched.
         dtype: Of parameters and passes.
+        critic_size: C, inputs of a critic that sees other things than the actor; None: D.
     """
 
     def __init__(
@@ -136,9 +137,10 @@ class ActorCritic:
         hidden_sizes: Sequence[int],
         seed: int,
         dtype: torch.dtype = torch.float32,
+        critic_size: int | None = None,
     ) -> None:
         self.actor = Mlp((observation_size, *hidden_sizes, n_actions), dtype)
-        self.critic = Mlp((observation_size, *hidden_sizes, 1), dtype)
+        self.critic = Mlp((critic_size or observation_size, *hidden_sizes, 1), dtype)
         generator = torch.Generator().manual_seed(seed)
         self.actor.initialise(generator, ACTOR_OUTPUT_GAIN)
         self.critic.initialise(generator, CRITIC_OUTPUT_GAIN)

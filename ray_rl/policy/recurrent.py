@@ -86,16 +86,24 @@ class RecurrentActorCritic:
         memory_size: Units of the memory, the same for both.
         hidden_sizes: Units of each hidden layer above it, the same for both.
         seed: Decides the first weights; the global random numbers of torch are not touched.
+        critic_size: Size of observations of a critic that sees other things than the actor; None: D.
     """
 
     def __init__(
-        self, observation_size: int, n_actions: int, memory_size: int, hidden_sizes: Sequence[int], seed: int
+        self,
+        observation_size: int,
+        n_actions: int,
+        memory_size: int,
+        hidden_sizes: Sequence[int],
+        seed: int,
+        critic_size: int | None = None,
     ) -> None:
         n_inputs = observation_size + n_actions
+        n_critic_inputs = (critic_size or observation_size) + n_actions
         generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             self.actor = RecurrentNetwork(n_inputs, memory_size, hidden_sizes, n_actions)
-            self.critic = RecurrentNetwork(n_inputs, memory_size, hidden_sizes, 1)
+            self.critic = RecurrentNetwork(n_critic_inputs, memory_size, hidden_sizes, 1)
         self.actor.initialise(generator, ACTOR_OUTPUT_GAIN)
         self.critic.initialise(generator, CRITIC_OUTPUT_GAIN)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from ray_rl.config import TrainConfig, UserError
 from ray_rl.envs.api import EnvSpec
+from ray_rl.envs.true_state import TrueState
+from ray_rl.episodes import EpisodeBatch
 from ray_rl.ppo.api import LearnerHandle
 
 _RAY_COLLECTORS = ("ray-tasks", "ray-actors")
@@ -19,7 +24,7 @@ def make_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
     if config.collect.collector in _RAY_COLLECTORS:
         from ray_rl.ppo.ray_learner import RayLearner
 
-        return RayLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed)
+        return RayLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed, true_state_of(config))
     return make_local_learner(spec, config)
 
 
@@ -33,9 +38,16 @@ def make_local_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
         raise UserError(f"here learning happens in one process: n_learners must be 1, not {config.ppo.n_learners}")
     from ray_rl.ppo.local_learner import LocalLearner
 
-    arguments = (spec, config.policy, config.ppo, config.n_updates, config.run.seed)
+    fetch: Callable[[Sequence[Any]], Sequence[EpisodeBatch]] = list
     if config.collect.collector in _RAY_COLLECTORS:
         from ray_rl.ppo.ray_learner import fetch_batches
 
-        return LocalLearner(*arguments, fetch_batches)
-    return LocalLearner(*arguments)
+        fetch = fetch_batches
+    return LocalLearner(
+        spec, config.policy, config.ppo, config.n_updates, config.run.seed, fetch, true_state_of(config)
+    )
+
+
+def true_state_of(config: TrainConfig) -> TrueState | None:
+    """How the learner of a run shows its critic the true state; None where the critic sees what the actor sees."""
+    return TrueState(config.env.rules, config.env.actions) if config.policy.critic_sees == "truth" else None

@@ -21,6 +21,7 @@ from torch import Tensor
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
 from ray_rl.envs.masks import restore_masks
+from ray_rl.envs.true_state import TrueState, spec_with_true_state, with_true_state
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order, protocol_weights
 from ray_rl.policy.actor_critic import ActorCritic
 from ray_rl.policy.inference import PolicyWeights
@@ -28,7 +29,7 @@ from ray_rl.policy.recurrent import RecurrentActorCritic
 from ray_rl.ppo import epochs, sequence_epochs
 from ray_rl.ppo.adam import Adam
 from ray_rl.ppo.api import DivergedError, LearnerState, PolicyMismatchError, UpdateStats
-from ray_rl.ppo.batch import Part, PpoBatch, ppo_batch, split
+from ray_rl.ppo.batch import Part, Place, PpoBatch, ppo_batch, split
 from ray_rl.ppo.epochs import ActorReport, CriticReport, Shuffle
 from ray_rl.ppo.gae import generalised_advantages
 from ray_rl.ppo.loss import explained_variance
@@ -60,6 +61,8 @@ class Learner:
         run_seed: Decides first weights and minibatches.
         team: Channels to the learners that share the batches; all of them are given the same arguments.
         dtype: Of networks and gradients.
+        true_state: How to play episodes once more for a critic that sees the true state; None: it sees what the actor
+            sees.
     """
 
     def __init__(
@@ -71,8 +74,11 @@ class Learner:
         run_seed: int,
         team: Team = ALONE,
         dtype: torch.dtype = torch.float32,
+        true_state: TrueState | None = None,
     ) -> None:
         self._spec = spec
+        self._true_state = true_state
+        self._critic_spec = spec if true_state is None else spec_with_true_state(spec)
         self._config = ppo
         self._n_updates = n_updates
         self._run_seed = run_seed
@@ -94,9 +100,10 @@ class Learner:
     def _make_networks(self, policy: PolicyConfig) -> ActorCritic | RecurrentActorCritic:
         seed = derive_seed(self._run_seed, Purpose.WEIGHTS)
         sizes = (self._spec.observation_size, self._spec.n_actions)
+        critic_size = self._critic_spec.observation_size
         if self._remembers:
-            return RecurrentActorCritic(*sizes, policy.memory_size, policy.hidden_sizes, seed)
-        return ActorCritic(*sizes, policy.hidden_sizes, seed, self._dtype)
+            return RecurrentActorCritic(*sizes, policy.memory_size, policy.hidden_sizes, seed, critic_size)
+        return ActorCritic(*sizes, policy.hidden_sizes, seed, self._dtype, critic_size)
 
     @property
     def version(self) -> int:
@@ -153,10 +160,10 @@ class Learner:
         started = time.perf_counter() - joined_s
         spans, actor_spans, critic_spans = Spans("learner"), Spans("actor"), Spans("critic")
         with spans("unpack"):
-            batch = self._threads.submit(self._unpack, part).result()
+            batch, critic_batch = self._threads.submit(self._unpack, part).result()
         unpacked = time.perf_counter()
         with spans("advantages"):
-            values, advantages, returns = self._threads.submit(self._advantages, batch).result()
+            values, advantages, returns = self._threads.submit(self._advantages, critic_batch).result()
         estimated = time.perf_counter()
 
         learning_rate = self._scheduled(self._config.learning_rate, self._config.final_learning_rate)
@@ -164,7 +171,9 @@ class Learner:
         actor_training = self._threads.submit(
             self._train_actor, batch, advantages, learning_rate, entropy_coefficient, actor_spans
         )
-        critic_training = self._threads.submit(self._train_critic, batch, values, returns, learning_rate, critic_spans)
+        critic_training = self._threads.submit(
+            self._train_critic, critic_batch, values, returns, learning_rate, critic_spans
+        )
         with spans("epochs"):
             try:
                 actor, log_prob_difference = actor_training.result()
@@ -201,17 +210,18 @@ class Learner:
             spans=spans.taken() + actor_spans.taken() + critic_spans.taken(),
         )
 
-    def _unpack(self, part: Part) -> PpoBatch | Sequences:
-        episodes = restore_masks(part.episodes)
-        batch: PpoBatch | Sequences
-        if self._remembers:
-            batch = sequences(episodes, self._spec, part.place)
-        else:
-            batch = ppo_batch(episodes, self._spec, part.place, self._dtype)
+    def _unpack(self, part: Part) -> tuple[PpoBatch | Sequences, PpoBatch | Sequences]:
+        """What the actor learns from, and what the critic does; the same where both see the same."""
+        batch = self._batch(restore_masks(part.episodes), self._spec, part.place)
         newest = int(part.policy_versions.max())
         if newest > self._version:
             raise ValueError(f"an episode claims policy version {newest}, the learner is at {self._version}")
-        return batch
+        if self._true_state is None:
+            return batch, batch
+        return batch, self._batch(with_true_state(part.episodes, self._true_state), self._critic_spec, part.place)
+
+    def _batch(self, episodes: EpisodeBatch, spec: EnvSpec, place: Place) -> PpoBatch | Sequences:
+        return sequences(episodes, spec, place) if self._remembers else ppo_batch(episodes, spec, place, self._dtype)
 
     def _advantages(self, batch: PpoBatch | Sequences) -> tuple[Tensor, Tensor, Tensor]:
         """Values, advantages (normalised if configured) and returns: [M] each."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
+from ray_rl.envs.true_state import TrueState
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import LearnerState, UpdateStats
@@ -25,6 +26,7 @@ class LocalLearner:
         n_updates: Updates of the whole run.
         run_seed: Decides first weights and minibatches.
         fetch: Turns batches that came as references into the batches themselves.
+        true_state: As `Learner`.
     """
 
     def __init__(
@@ -35,8 +37,9 @@ class LocalLearner:
         n_updates: int,
         run_seed: int,
         fetch: Callable[[Sequence[EpisodeBatch | Any]], Sequence[EpisodeBatch]] = list,
+        true_state: TrueState | None = None,
     ) -> None:
-        self._learner = Learner(spec, policy, ppo, n_updates, run_seed)
+        self._learner = Learner(spec, policy, ppo, n_updates, run_seed, true_state=true_state)
         self._fetch = fetch
         self._turns = ThreadPoolExecutor(1, "learner-turns")
 

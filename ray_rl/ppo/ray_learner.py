@@ -20,6 +20,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
+from ray_rl.envs.true_state import TrueState
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerState, UpdateStats
@@ -42,16 +43,24 @@ class _LearnerProcess:
     Arguments as `RayLearner`.
     """
 
-    def __init__(self, spec: EnvSpec, policy: PolicyConfig, ppo: PpoConfig, n_updates: int, run_seed: int) -> None:
+    def __init__(
+        self,
+        spec: EnvSpec,
+        policy: PolicyConfig,
+        ppo: PpoConfig,
+        n_updates: int,
+        run_seed: int,
+        true_state: TrueState | None,
+    ) -> None:
         from ray_rl.ppo.learner import Learner
 
         self._learner: Learner | LearnerTeam
         if ppo.n_learners == 1:
-            self._learner = Learner(spec, policy, ppo, n_updates, run_seed)
+            self._learner = Learner(spec, policy, ppo, n_updates, run_seed, true_state=true_state)
         else:
             from ray_rl.ppo.ray_team import LearnerTeam
 
-            self._learner = LearnerTeam(spec, policy, ppo, n_updates, run_seed)
+            self._learner = LearnerTeam(spec, policy, ppo, n_updates, run_seed, true_state)
 
     def pid(self) -> int:
         """Number of the actor's process."""
@@ -142,6 +151,7 @@ class RayLearner:
         ppo: How to learn; with several learners the actor is the first of them.
         n_updates: Updates of the whole run.
         run_seed: Decides first weights and minibatches.
+        true_state: As `ray_rl.ppo.learner.Learner`.
         num_cpus: CPUs that Ray sets aside for it. With 0 it shares with the workers, which mostly wait while it works.
 
     Raises:
@@ -155,9 +165,10 @@ class RayLearner:
         ppo: PpoConfig,
         n_updates: int,
         run_seed: int,
+        true_state: TrueState | None = None,
         num_cpus: float = 0,
     ) -> None:
-        self._arguments = (spec, policy, ppo, n_updates, run_seed)
+        self._arguments = (spec, policy, ppo, n_updates, run_seed, true_state)
         self._num_cpus = num_cpus
         self._pending: RayPendingUpdate | None = None
         self._state: LearnerState | None = None

@@ -19,6 +19,7 @@ from ray.exceptions import RayActorError
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
 from ray_rl.envs.masks import restore_masks
+from ray_rl.envs.true_state import TrueState, with_true_state
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import LearnerDiedError, LearnerState, UpdateStats
@@ -35,7 +36,7 @@ class _Member:
     """What runs in the actor of another learner.
 
     Args:
-        arguments: The first five of `Learner`.
+        arguments: Those of the first learner.
         size: Number of learners.
         rank: Number of this one, from 1.
         host: Address of the first learner.
@@ -44,10 +45,9 @@ class _Member:
 
     def __init__(self, arguments: tuple[Any, ...], size: int, rank: int, host: str, port: int) -> None:
         _speak_by_the_clusters_network()
-        spec, policy, ppo, n_updates, run_seed = arguments
-        self._learner = Learner(
-            spec, policy, ppo, n_updates, run_seed, join_team(meeting_place(host, port), rank, size)
-        )
+        spec, policy, ppo, n_updates, run_seed, true_state = arguments
+        team = join_team(meeting_place(host, port), rank, size)
+        self._learner = Learner(spec, policy, ppo, n_updates, run_seed, team, true_state=true_state)
 
     def pid(self) -> int:
         """Number of the actor's process."""
@@ -71,11 +71,21 @@ class LearnerTeam:
         ppo: How to learn, and how many learners there are.
         n_updates: Updates of the whole run.
         run_seed: Decides first weights and minibatches.
+        true_state: As `Learner`.
     """
 
-    def __init__(self, spec: EnvSpec, policy: PolicyConfig, ppo: PpoConfig, n_updates: int, run_seed: int) -> None:
-        arguments = (spec, policy, ppo, n_updates, run_seed)
+    def __init__(
+        self,
+        spec: EnvSpec,
+        policy: PolicyConfig,
+        ppo: PpoConfig,
+        n_updates: int,
+        run_seed: int,
+        true_state: TrueState | None,
+    ) -> None:
+        arguments = (spec, policy, ppo, n_updates, run_seed, true_state)
         self._spec = spec
+        self._true_state = true_state
         self._size = ppo.n_learners
         self._broken: str | None = None
         host = _speak_by_the_clusters_network()
@@ -85,7 +95,8 @@ class LearnerTeam:
         self._members = [
             member.remote(arguments, self._size, rank, host, self._store.port) for rank in range(1, self._size)
         ]
-        self._learner = Learner(spec, policy, ppo, n_updates, run_seed, join_team(self._store, 0, self._size))
+        team = join_team(self._store, 0, self._size)
+        self._learner = Learner(spec, policy, ppo, n_updates, run_seed, team, true_state=true_state)
 
     def pids(self) -> list[int]:
         """Numbers of the processes of all learners, this one's first."""
@@ -106,6 +117,8 @@ class LearnerTeam:
         whole = concatenate_in_order(batches)
         # Before the learners begin: what one alone refuses leaves the others waiting.
         check_episodes(restore_masks(whole), self._spec)
+        if self._true_state is not None:
+            with_true_state(whole, self._true_state)
         own, *others = split(whole, self._size)
         joined_s = time.perf_counter() - started
         under_way = [member.update_part.remote(part) for member, part in zip(self._members, others, strict=True)]

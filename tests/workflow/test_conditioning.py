@@ -124,7 +124,7 @@ def test_without_an_order_nothing_is_added() -> None:
     weights = PolicyWeights(layers, policy.weights.values[ORDER_CODE_SIZE * int(layers[1]) :])
     batch = run_episodes(env, MlpPolicy(weights), episode_requests(5, 0, 3, red_agent="mixed", max_steps=9), 0)
     assert batch.alignment_rewards is None
-    assert batch.extras.keys() == {"red_agent"}
+    assert batch.extras.keys() == {"red_agent", "seed"}
 
 
 def test_random_orders_belong_to_the_episode_and_are_spread_evenly() -> None:
