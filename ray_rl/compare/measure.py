@@ -23,7 +23,7 @@ from ray_rl.policy.inference import PolicyWeights
 from ray_rl.seeding import Purpose
 
 _WARM_EPISODES = 10
-"""Episodes per worker that are queued at a time until every worker has brought one; they are not counted."""
+"""Episodes per worker that are queued at a time until every worker has brought one; those left then are counted."""
 _WARM_S = 300.0
 """Seconds that the workers have for that."""
 
@@ -155,7 +155,8 @@ def _wait_until_all_work(
             if time.perf_counter() > deadline:
                 break
     raise UserError(
-        f"{len(seen)} of {n_workers} workers brought an episode within {limit_s:.0f} s: ask for fewer workers"
+        f"{len(seen)} of {n_workers} workers brought an episode within {limit_s:.0f} s: ask for fewer workers "
+        "or fewer --episode-steps"
     )
 
 

@@ -120,6 +120,17 @@ def test_the_clock_waits_for_the_last_worker_however_much_the_others_bring() -> 
         assert 8 * 20 < collector.n_brought < 9 * 20, "began before the second worker, or after more than was needed"
 
 
+def test_workers_that_bring_nothing_are_waited_for_until_the_time_is_up() -> None:
+    env = LATENCY.model_copy(update={"latency_mean_s": 50.0, "latency_max_s": 100.0})
+    requests = episode_requests(0, 0, 4, red_agent=env.red_agent, max_steps=20, purpose=Purpose.BENCH)
+    with make_collector(CollectConfig(collector="executor", n_workers=2), env) as collector:
+        collector.publish(random_weights(52, (8,), 145), 0)
+        with pytest.raises(
+            UserError, match="0 of 2 workers brought an episode within 0 s: ask for fewer workers or fewer --ep"
+        ):
+            _wait_until_all_work(collector, requests, 2, limit_s=0.2)
+
+
 def test_weights_are_serialised_once_per_update_whatever_the_policy_the_workers_and_the_episodes() -> None:
     assert weights_bytes("executor", (64, 64), 1, 30) == weights_bytes("executor", (64, 64), 2, 60) == 1
     with connection(None, 2):
