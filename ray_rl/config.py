@@ -6,16 +6,17 @@ both stay flat.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from ray_rl.env_options import EnvOptions
 from ray_rl.episodes import MIXED_RED_AGENT, PROTOCOL_STEPS, RED_AGENTS
 from ray_rl.failures import UserError as UserError
+from ray_rl.failures import suggest as suggest
 from ray_rl.storage import Location, location
 from ray_rl.workflow.orders import RANDOM_ORDER, order_name, parse_order
 from ray_rl.workflow.rule import AlignmentRule
@@ -126,6 +127,21 @@ class EnvConfig(_Group):
         if self.workflow is None:
             return None
         return AlignmentRule(self.alignment_weight, self.alignment_bonus, self.alignment_penalty)
+
+    @property
+    def options(self) -> EnvOptions:
+        """What worker processes need of it."""
+        return EnvOptions(
+            env=self.env,
+            rules=self.rules,
+            table=self.table,
+            view=self.view,
+            actions=self.actions,
+            alignment=self.alignment,
+            cyborg_path=self.cyborg_path,
+            latency_mean_s=self.latency_mean_s,
+            latency_max_s=self.latency_max_s,
+        )
 
 
 class CollectConfig(_Group):
@@ -353,17 +369,6 @@ def field_homes() -> dict[str, str]:
             assert name not in homes, f"two groups have a field {name}"
             homes[name] = group_name
     return homes
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest known one, or all of them; empty when there are none."""
-    choices = sorted(known)
-    if not choices:
-        return ""
-    near = difflib.get_close_matches(word.lower(), [c.lower() for c in choices], n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean {next(c for c in choices if c.lower() == near[0])!r}?"
-    return f"; known: {', '.join(choices)}"
 
 
 def describe(error: ValidationError) -> str:

@@ -233,7 +233,7 @@ def _simulator() -> Finding:
     weights = random_weights(spec.observation_size, (64, 64), spec.n_actions)
     requests = episode_requests(0, 0, 1, red_agent=env.red_agent, max_steps=env.episode_steps)
     try:
-        _, batch = run_chunk(env, weights, requests, 0)
+        _, batch = run_chunk(env.options, weights, requests, 0)
     except Exception as error:
         remedy = "numba cannot compile here: check that NUMBA_DISABLE_JIT is unset and NUMBA_CACHE_DIR can be written"
         return Finding("simulator", "failure", f"{type(error).__name__}: {error}", remedy)

@@ -21,16 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import grpc
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.experimental import get_local_object_locations
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import ray_rl
-from ray_rl.config import UserError
+from ray_rl.failures import UserError
 from ray_rl.process_guard import guarded
-from ray_rl.ray_start import start_local
+from ray_rl.ray_start import ended, start_local
 
 _CONNECT_TIMEOUT_S = 5.0
 _ROUND_TRIP_TIMEOUT_S = 60.0
@@ -45,7 +44,7 @@ def connection(
     *,
     py_modules: Sequence[str] = (),
     env_vars: Mapping[str, str] | None = None,
-) -> Iterator[None]:
+) -> Iterator[bool]:
     """Be connected to Ray for a while; a connection that is there already is used and left alone.
 
     Args:
@@ -55,15 +54,20 @@ def connection(
         py_modules: Folders of Python packages that travel to the workers of a cluster besides this one.
         env_vars: Environment variables of the workers of a cluster.
 
+    Yields:
+        Whether it is a Ray of its own: at the end of the block it is gone, with all that still runs in it.
+
     Raises:
         UserError: When the cluster cannot be reached.
         RunError: When a Ray of its own does not start.
     """
     if ray.is_initialized():
-        yield
+        yield False
         return
+    is_own = address is None and not in_job()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _silence()
+    started: list[int] = []
     with ExitStack() as leftovers:
         try:
             with _own_sigterm():
@@ -71,12 +75,14 @@ def connection(
                     _join_own_cluster()
                 elif address is None:
                     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-                    leftovers.enter_context(guarded(start_local(n_workers)))
+                    started = start_local(n_workers)
+                    leftovers.enter_context(guarded(started))
                 else:
                     _join(address, py_modules, env_vars or {})
-            yield
+            yield is_own
         finally:
-            ray.shutdown()
+            with ended(started):
+                ray.shutdown()
 
 
 @contextmanager
@@ -170,6 +176,8 @@ def _check_speaks_ray(address: str, host: str, port: int) -> None:
     """Ray's ports speak gRPC; Ray itself waits for a minute for anything else to do so."""
     if os.environ.get("RAY_USE_TLS", "0") != "0":
         return
+    import grpc  # not needed by workers, who load this module, too
+
     channel = grpc.insecure_channel(f"{host}:{port}")
     try:
         grpc.channel_ready_future(channel).result(timeout=_CONNECT_TIMEOUT_S)

@@ -7,7 +7,7 @@ import logging
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -78,6 +78,27 @@ def start_local(n_workers: int, limit_s: float = START_S) -> list[int]:
             "still or jump? Ray's logs are in /tmp/ray/session_latest/logs; --collector executor does without Ray"
         ) from error
     return [process.pid for process in its_processes()]
+
+
+@contextmanager
+def ended(pids: Sequence[int]) -> Iterator[None]:
+    """Shut a Ray down in the block: what its processes have started does not outlive it.
+
+    Workers end when they notice that they are alone, which takes those that are in the midst of a task a second or so.
+
+    Args:
+        pids: From `start_local`.
+    """
+    workers = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            workers += psutil.Process(pid).children(recursive=True)
+    try:
+        yield
+    finally:
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
 
 
 @contextmanager

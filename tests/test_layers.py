@@ -22,6 +22,7 @@ ROOMS = (
         "episodes",
         "metrics",
         "failures",
+        "env_options",
         "interruption",
         "process_guard",
         "spans",
@@ -94,3 +95,10 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(module: str, allowed: tuple
     code = f"import sys, ray_rl.{module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert HEAVY & set(loaded) <= set(allowed)
+
+
+@pytest.mark.parametrize("module", ["collect.worker", "envs.latency_env", "envs.cyborg_env"])
+def test_a_worker_loads_nothing_that_only_reads_flags_and_draws_screens(module: str) -> None:
+    code = f"import sys, ray_rl.collect.worker, ray_rl.{module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"pydantic", "rich", "tyro", "fsspec", "grpc", "ray_rl.config"} & set(loaded) == set()

@@ -1,4 +1,4 @@
-"""A Ray that hangs while it starts is given up after a time, and nothing of it is left."""
+"""A Ray that hangs while it starts is given up after a time, and nothing of a Ray of its own is left."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import ray
 
 from ray_rl.failures import RunError
+from ray_rl.ray_runtime import connection
 from ray_rl.ray_start import start_local
 
 
@@ -52,6 +53,20 @@ def test_in_another_thread_it_ends_with_what_it_waits_for(monkeypatch: pytest.Mo
     thread.join()
     assert len(errors) == 1
     assert processes() == before
+
+
+def test_what_a_worker_started_ends_with_the_ray_of_its_own() -> None:
+    with connection(None, 1) as is_own:
+        assert is_own
+
+        @ray.remote
+        def start() -> int:
+            return subprocess.Popen(["sleep", "1000"], start_new_session=True).pid
+
+        sleeper = psutil.Process(ray.get(start.remote()))
+        assert sleeper.is_running()
+    _, alive = psutil.wait_procs([sleeper], timeout=30)
+    assert alive == []
 
 
 @pytest.mark.slow

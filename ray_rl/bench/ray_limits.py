@@ -112,7 +112,7 @@ def learning_costs(n_episodes: int) -> tuple[float, float]:
                 max_steps=env.episode_steps,
                 purpose=Purpose.BENCH,
             )
-            batch = run_chunk(env, learner.weights(), requests, update)[1]
+            batch = run_chunk(env.options, learner.weights(), requests, update)[1]
             started = time.perf_counter()
             learner.update([batch])
             seconds.append(time.perf_counter() - started)

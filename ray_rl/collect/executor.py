@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.shared_memory import SharedMemory
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,14 @@ from numpy.typing import NDArray
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Watchdog
 from ray_rl.collect.worker import run_chunk
-from ray_rl.config import EnvConfig, UserError
+from ray_rl.env_options import EnvOptions
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
+from ray_rl.failures import UserError
 from ray_rl.interruption import deaf_children
 from ray_rl.policy.inference import PolicyWeights
+
+if TYPE_CHECKING:
+    from ray_rl.config import EnvConfig
 
 _CHUNKS_PER_WORKER = 2
 _RETRIES = 3
@@ -64,7 +68,7 @@ class ExecutorCollector:
     """
 
     def __init__(self, env: EnvConfig, n_workers: int, episodes_per_chunk: int | None, watchdog_s: float) -> None:
-        self._env = env
+        self._env = env.options
         self._n_workers = n_workers
         self._backlog = Backlog(n_workers, episodes_per_chunk)
         self._watchdog = Watchdog(watchdog_s)
@@ -276,7 +280,7 @@ def _end_with_driver() -> None:
 
 
 def _run_chunk(
-    env: EnvConfig, name: str, n_sizes: int, n_values: int, policy_version: int, requests: Sequence[EpisodeRequest]
+    env: EnvOptions, name: str, n_sizes: int, n_values: int, policy_version: int, requests: Sequence[EpisodeRequest]
 ) -> tuple[ChunkSummary, EpisodeBatch]:
     return run_chunk(env, _copy_weights(name, n_sizes, n_values), requests, policy_version)
 

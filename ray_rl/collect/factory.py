@@ -40,8 +40,8 @@ def make_collector(collect: CollectConfig, env: EnvConfig) -> Iterator[Collector
         py_modules, env_vars = _luggage(collect, env)
         n_workers = collect.n_workers or default_n_workers()
         with (
-            connection(collect.address, n_workers, py_modules=py_modules, env_vars=env_vars),
-            _on_ray(collect, env) as collector,
+            connection(collect.address, n_workers, py_modules=py_modules, env_vars=env_vars) as ray_is_own,
+            _on_ray(collect, env, ray_is_own) as collector,
         ):
             yield collector
     else:
@@ -59,7 +59,7 @@ def _luggage(collect: CollectConfig, env: EnvConfig) -> tuple[list[str], dict[st
     return [str(sent.package)], sent.env_vars
 
 
-def _on_ray(collect: CollectConfig, env: EnvConfig) -> Collector:
+def _on_ray(collect: CollectConfig, env: EnvConfig, ray_is_own: bool) -> Collector:
     from ray_rl.ray_runtime import cluster_cpus
 
     size, watchdog_s = collect.episodes_per_chunk, collect.watchdog_s
@@ -69,7 +69,9 @@ def _on_ray(collect: CollectConfig, env: EnvConfig) -> Collector:
         return RayActorsCollector(env, collect.n_workers or max(1, cluster_cpus()), size, watchdog_s)
     from ray_rl.collect.ray_tasks import RayTasksCollector
 
-    return RayTasksCollector(env, collect.n_workers, size, watchdog_s, collect.autoscale_cpus)
+    return RayTasksCollector(
+        env, collect.n_workers, size, watchdog_s, collect.autoscale_cpus, ray_outlives_it=not ray_is_own
+    )
 
 
 def _in_processes(collect: CollectConfig, env: EnvConfig) -> Collector:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import ray
 
@@ -17,10 +17,13 @@ from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Watchdog
 from ray_rl.collect.ray_tasks import get_summaries, name_episode
 from ray_rl.collect.worker import run_chunk
-from ray_rl.config import EnvConfig
+from ray_rl.env_options import EnvOptions
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ray_runtime import put_once, wait_some
+
+if TYPE_CHECKING:
+    from ray_rl.config import EnvConfig
 
 _CALLS_PER_ACTOR = 2
 _RETRIES = 3
@@ -28,7 +31,7 @@ _RETRIES = 3
 
 @ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)
 class _Sampler:
-    def __init__(self, env: EnvConfig) -> None:
+    def __init__(self, env: EnvOptions) -> None:
         self._env = env
 
     @ray.method(num_returns=2)
@@ -51,7 +54,7 @@ class RayActorsCollector:
     def __init__(self, env: EnvConfig, n_workers: int, episodes_per_chunk: int | None, watchdog_s: float) -> None:
         self._backlog = Backlog(n_workers, episodes_per_chunk)
         self._watchdog = Watchdog(watchdog_s)
-        self._actors: list[Any] = [cast("Any", _Sampler).remote(env) for _ in range(n_workers)]
+        self._actors: list[Any] = [cast("Any", _Sampler).remote(env.options) for _ in range(n_workers)]
         self._idle = deque(self._actors * _CALLS_PER_ACTOR)
         self._running: dict[ray.ObjectRef[Any], tuple[list[EpisodeRequest], ray.ObjectRef[Any], Any]] = {}
         self._finished: deque[Chunk] = deque()

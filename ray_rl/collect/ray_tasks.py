@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import ray
 from ray.exceptions import RayError
@@ -24,10 +24,13 @@ from ray.exceptions import RayError
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Punctuality, Watchdog
 from ray_rl.collect.worker import run_chunk
-from ray_rl.config import EnvConfig
+from ray_rl.env_options import EnvOptions
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ray_runtime import ask_for_cpus, cluster_cpus, first_cause, put_once, wait_some, what_is_busy
+
+if TYPE_CHECKING:
+    from ray_rl.config import EnvConfig
 
 _TASKS_PER_CPU = 2
 _RETRIES = 3
@@ -44,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 @ray.remote(num_cpus=1, num_returns=2, max_retries=_RETRIES)
 def collect_chunk(
-    weights: PolicyWeights, env: EnvConfig, requests: Sequence[EpisodeRequest], policy_version: int
+    weights: PolicyWeights, env: EnvOptions, requests: Sequence[EpisodeRequest], policy_version: int
 ) -> tuple[ChunkSummary, EpisodeBatch]:
     """Run a chunk of episodes; stateless: what it returns depends on its arguments alone."""
     return run_chunk(env, weights, requests, policy_version)
@@ -82,6 +85,8 @@ class RayTasksCollector:
         watchdog_s: Seconds without a finished task after which `completed` raises.
         autoscale_cpus: Most CPUs to ask the cluster's autoscaler for; 0: it is not asked.
         late_s: Shortest time after which a task may count as late, in seconds.
+        ray_outlives_it: Whether Ray goes on when the collector is closed, so that tasks under way must be ended. One
+            that ends with it ends them; killing their workers just before makes Ray report deaths while it ends.
     """
 
     def __init__(
@@ -92,8 +97,10 @@ class RayTasksCollector:
         watchdog_s: float,
         autoscale_cpus: int = 0,
         late_s: float = 5.0,
+        ray_outlives_it: bool = True,
     ) -> None:
-        self._env = env
+        self._ray_outlives_it = ray_outlives_it
+        self._env = env.options
         self._n_workers = n_workers
         self._backlog = Backlog(n_workers or max(1, cluster_cpus()), episodes_per_chunk)
         self._watchdog = Watchdog(watchdog_s)
@@ -236,9 +243,10 @@ class RayTasksCollector:
         run.copies.clear()
 
     def close(self) -> None:
-        """Cancel what is running, forget the weights, and ask for no more CPUs."""
-        for summary_ref in [*self._running, *self._outrun]:
-            ray.cancel(summary_ref, force=True)
+        """End what is running, forget the weights, and ask for no more CPUs."""
+        if self._ray_outlives_it:
+            for summary_ref in [*self._running, *self._outrun]:
+                ray.cancel(summary_ref, force=True)
         self._running.clear()
         self._outrun.clear()
         self._finished.clear()

@@ -24,7 +24,7 @@ class SequentialCollector:
     """
 
     def __init__(self, env: EnvConfig, episodes_per_chunk: int | None = None) -> None:
-        self._env = env
+        self._env = env.options
         self._backlog = Backlog(1, episodes_per_chunk)
         self._weights: PolicyWeights | None = None
         self._policy_version = 0

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import wait
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import gymnasium
 import numpy as np
@@ -24,15 +24,18 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from numpy.typing import NDArray
 
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, PublishCosts, summarise
-from ray_rl.config import EnvConfig
+from ray_rl.env_options import EnvOptions
 from ray_rl.envs.api import EnvError, EnvSpec, StepResult
-from ray_rl.envs.registry import make_env
+from ray_rl.envs.registry import build_env, make_env
 from ray_rl.episodes import EpisodeRequest
 from ray_rl.interruption import deaf_children
 from ray_rl.policy.acting import acting_policy
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.rollout import run_episodes
 from ray_rl.workflow.alignment import NO_FIX
+
+if TYPE_CHECKING:
+    from ray_rl.config import EnvConfig
 
 _END_S = 5.0
 """How long to look for the process that died, in seconds."""
@@ -100,7 +103,7 @@ class _LockstepEnv:
         self.barrier_s = 0.0
         self._watchdog_s = watchdog_s
         self.spec, self.alignment = _spec_of(env), env.alignment
-        self._config = env
+        self._options = env.options
         self._vector: AsyncVectorEnv | None = self._start()
         self._n = 0
         self._masks: NDArray[np.bool_] = np.zeros((0, self.spec.n_actions), dtype=np.bool_)
@@ -108,7 +111,7 @@ class _LockstepEnv:
     def _start(self) -> AsyncVectorEnv:
         with deaf_children():
             return AsyncVectorEnv(
-                [partial(_WorkerEnv, self._config, slot) for slot in range(self.max_batch)],
+                [partial(_WorkerEnv, self._options, slot) for slot in range(self.max_batch)],
                 shared_memory=True,
                 copy=True,
                 context="spawn",
@@ -192,8 +195,8 @@ def _spec_of(config: EnvConfig) -> EnvSpec:
 class _WorkerEnv(gymnasium.Env[Any, Any]):
     """One environment in a process of its own, as `AsyncVectorEnv` wants it; errors come home as information."""
 
-    def __init__(self, config: EnvConfig, slot: int) -> None:
-        self._env = make_env(config)
+    def __init__(self, options: EnvOptions, slot: int) -> None:
+        self._env = build_env(options)
         self._slot = slot
         spec = self._env.spec
         self._blank = np.zeros(spec.observation_size, dtype=np.uint8 if spec.observation_bits else np.float32)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import psutil
 
 from ray_rl.collect.api import ChunkSummary, summarise
-from ray_rl.config import EnvConfig
+from ray_rl.env_options import EnvOptions
 from ray_rl.envs.registry import env_of_this_process, forget_env_of_this_process
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
 from ray_rl.policy.acting import acting_policy
@@ -19,7 +19,7 @@ from ray_rl.rollout import run_episodes
 
 
 def run_chunk(
-    env: EnvConfig, weights: PolicyWeights, requests: Sequence[EpisodeRequest], policy_version: int
+    env: EnvOptions, weights: PolicyWeights, requests: Sequence[EpisodeRequest], policy_version: int
 ) -> tuple[ChunkSummary, EpisodeBatch]:
     """Run episodes in this process. The result depends on the arguments alone.
 

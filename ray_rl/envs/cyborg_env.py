@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_rl.config import UserError
 from ray_rl.envs.api import EnvError, EnvSpec, StepResult, checked_actions, requested_orders, with_orders
 from ray_rl.envs.cage2.action_sets import ACTION_SET_SIZES, ACTION_SETS, allowed_actions, game_action
 from ray_rl.envs.cage2.constants import TABLES
@@ -25,6 +24,7 @@ from ray_rl.envs.cyborg.rule_set import identify
 from ray_rl.envs.cyborg.table import EMPTY_TABLES, Tables, draw_tables
 from ray_rl.envs.cyborg.truth import session_hosts, truth_of_games
 from ray_rl.episodes import RED_AGENTS, EpisodeRequest
+from ray_rl.failures import UserError
 from ray_rl.workflow.alignment import NO_FIX
 from ray_rl.workflow.orders import ORDER_BITS
 from ray_rl.workflow.rule import AlignmentRule

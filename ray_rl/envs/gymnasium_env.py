@@ -11,9 +11,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from ray_rl.config import UserError
 from ray_rl.envs.api import EnvError, EnvSpec, StepResult
 from ray_rl.episodes import EpisodeRequest
+from ray_rl.failures import UserError
 
 _SEED_LIMIT = 2**32
 """Environments that seed numpy's old generator take no more than 32 bits."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from ray_rl.config import EnvConfig, UserError, suggest
+from ray_rl.env_options import EnvOptions
 from ray_rl.envs.api import BatchedEnv
-from ray_rl.workflow.orders import RANDOM_ORDER
+from ray_rl.failures import UserError, suggest
+
+if TYPE_CHECKING:
+    from ray_rl.config import EnvConfig
 
 _BUILT_IN = {
     "cage2": "ray_rl.envs.cage2.env:Cage2Env",
@@ -21,35 +24,40 @@ _BUILT_IN = {
 
 
 def make_env(config: EnvConfig, max_batch: int = 1) -> BatchedEnv:
+    """Build the environment that a configuration means; arguments and errors as `build_env`."""
+    return build_env(config.options, max_batch)
+
+
+def build_env(options: EnvOptions, max_batch: int = 1) -> BatchedEnv:
     """Build an environment.
 
     Args:
-        config: Which one, with its options.
+        options: Which one, and how.
         max_batch: Environments to step together, for those that are stepped one by one (gymnasium ids).
 
     Raises:
         UserError: When there is no such environment, or it cannot be used.
     """
-    if config.env not in _BUILT_IN:
-        return _make_gymnasium_env(config.env, max_batch)
-    module, name = _BUILT_IN[config.env].split(":")
-    env: BatchedEnv = getattr(import_module(module), name)(**_options(config))
+    if options.env not in _BUILT_IN:
+        return _make_gymnasium_env(options.env, max_batch)
+    module, name = _BUILT_IN[options.env].split(":")
+    env: BatchedEnv = getattr(import_module(module), name)(**_arguments(options))
     return env
 
 
-def _options(config: EnvConfig) -> dict[str, Any]:
-    if config.env == "latency":
-        return {"mean_s": config.latency_mean_s, "max_s": config.latency_max_s}
-    options: dict[str, Any] = {
-        "rules": config.rules,
-        "table": config.table,
-        "view": config.view,
-        "actions": config.actions,
-        "alignment": config.alignment,
+def _arguments(options: EnvOptions) -> dict[str, Any]:
+    if options.env == "latency":
+        return {"mean_s": options.latency_mean_s, "max_s": options.latency_max_s}
+    arguments: dict[str, Any] = {
+        "rules": options.rules,
+        "table": options.table,
+        "view": options.view,
+        "actions": options.actions,
+        "alignment": options.alignment,
     }
-    if config.env == "cyborg":
-        options["path"] = config.cyborg_path
-    return options
+    if options.env == "cyborg":
+        arguments["path"] = options.cyborg_path
+    return arguments
 
 
 def _make_gymnasium_env(env_id: str, max_batch: int) -> BatchedEnv:
@@ -64,13 +72,13 @@ def _make_gymnasium_env(env_id: str, max_batch: int) -> BatchedEnv:
         raise UserError(f"environment {env_id!r} cannot be made: {error}") from error
 
 
-def env_of_this_process(config: EnvConfig) -> BatchedEnv:
+def env_of_this_process(options: EnvOptions) -> BatchedEnv:
     """The environment of a worker process: built once, kept from task to task.
 
     What an episode returns depends on its request alone, so keeping the environment changes nothing but the time. An
     episode's order of repair is part of its request: environments that differ in it alone are one.
     """
-    return _kept_env(config if config.workflow is None else config.model_copy(update={"workflow": RANDOM_ORDER}))
+    return _kept_env(options)
 
 
 def forget_env_of_this_process() -> None:
@@ -79,5 +87,5 @@ def forget_env_of_this_process() -> None:
 
 
 @lru_cache(maxsize=1)
-def _kept_env(config: EnvConfig) -> BatchedEnv:
-    return make_env(config)
+def _kept_env(options: EnvOptions) -> BatchedEnv:
+    return build_env(options)

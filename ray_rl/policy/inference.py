@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ray_rl.config import PolicyKind
+if TYPE_CHECKING:
+    from ray_rl.config import PolicyKind
 
 MEMORY_ARRAYS = ("input_weight", "input_bias", "memory_weight", "memory_bias")
 """The parts of a GRU, in the order in which they lie in `PolicyWeights.values`."""

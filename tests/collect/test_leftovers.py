@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
+from itertools import islice
 
 import psutil
 import pytest
+import ray
 from collectors import ALL_COLLECTORS, requests_for, weights_for
 from faulty_envs import ENV_ID, Faults
 
 from ray_rl.collect.factory import make_collector
 from ray_rl.config import CollectConfig, EnvConfig
 from ray_rl.episodes import EpisodeError
+from ray_rl.ray_runtime import connection
 
 _ENV = EnvConfig(env=ENV_ID)
 
@@ -62,3 +66,20 @@ def _left_in_shared_memory(before: set[str]) -> set[str]:
     while (left := set(os.listdir("/dev/shm")) - before) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
+
+
+@pytest.mark.parametrize("ray_stays", [False, True])
+def test_workers_are_killed_only_where_ray_goes_on(
+    ray_stays: bool, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = []
+    cancel = ray.cancel
+    monkeypatch.setattr(ray, "cancel", lambda ref, force: (killed.append(force), cancel(ref, force=force)))
+    requests = requests_for(3)
+    faults.plant(requests[0], "hang")
+    config = CollectConfig(collector="ray-tasks", n_workers=2, episodes_per_chunk=1)
+    with connection(None, 2) if ray_stays else nullcontext(), make_collector(config, _ENV) as collector:
+        collector.publish(weights_for(_ENV), 0)
+        collector.submit(requests)
+        assert len(list(islice(collector.completed(), 2))) == 2
+    assert killed == ([True] if ray_stays else [])

@@ -59,6 +59,6 @@ def test_a_module_that_cannot_be_imported_is_named() -> None:
 
 
 def test_a_process_keeps_its_environment_until_asked_for_another() -> None:
-    first = env_of_this_process(EnvConfig(env="CartPole-v1"))
-    assert env_of_this_process(EnvConfig(env="CartPole-v1")) is first
-    assert env_of_this_process(EnvConfig(env="latency")) is not first
+    first = env_of_this_process(EnvConfig(env="CartPole-v1").options)
+    assert env_of_this_process(EnvConfig(env="CartPole-v1").options) is first
+    assert env_of_this_process(EnvConfig(env="latency").options) is not first

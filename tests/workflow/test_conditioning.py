@@ -154,8 +154,10 @@ def test_an_episode_without_an_order_is_refused_where_one_is_needed() -> None:
 
 
 def test_a_worker_keeps_its_environment_from_order_to_order() -> None:
-    assert env_of_this_process(EnvConfig(workflow="3")) is env_of_this_process(EnvConfig(workflow="119"))
-    assert env_of_this_process(EnvConfig()).spec.follows_order is False
+    assert env_of_this_process(EnvConfig(workflow="3").options) is env_of_this_process(
+        EnvConfig(workflow="119").options
+    )
+    assert env_of_this_process(EnvConfig().options).spec.follows_order is False
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ray_rl.config import UserError
 from ray_rl.envs.cage2 import simulator as s
 from ray_rl.envs.cage2.constants import (
     ACTION_NAMES,
@@ -32,6 +31,7 @@ from ray_rl.envs.cage2.constants import (
     TABLE_BITS,
 )
 from ray_rl.envs.cage2.truth import truth_of
+from ray_rl.failures import UserError
 
 RED_CODES = {"bline": B_LINE, "meander": MEANDER, "sleep": SLEEPER}
 """Red agents as traces name them."""

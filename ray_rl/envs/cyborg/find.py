@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ray_rl.config import UserError
 from ray_rl.envs.cyborg.stand_ins import stand_ins
+from ray_rl.failures import UserError
 
 SHIPPED = "RAY_RL_CYBORG_SHIPPED"
 """Environment variable of workers on a cluster: the folder on the driver's machine whose CybORG travelled to them, so

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_rl.config import UserError
 from ray_rl.envs.cage2.constants import (
     DECOYS,
     FIRST_DECOY_BLOCK,
@@ -33,6 +32,7 @@ from ray_rl.envs.cyborg.find import load
 from ray_rl.envs.cyborg.game import Game
 from ray_rl.envs.cyborg.recorder import RED_NAMES, record_episodes, save_trace
 from ray_rl.envs.cyborg.rule_set import identify
+from ray_rl.failures import UserError
 from ray_rl.seeding import Purpose, episode_seeds
 
 _PLAN = (("probing", 30, 36), ("probing", 50, 22), ("probing", 100, 12), ("mixed", 30, 36), ("mixed", 50, 22))

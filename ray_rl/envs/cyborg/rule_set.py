@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ray_rl.config import UserError
 from ray_rl.envs.cage2.constants import (
     ACTION_NAMES,
     BASE_SOCKETS,
@@ -27,6 +26,7 @@ from ray_rl.envs.cyborg.find import Upstream
 from ray_rl.envs.cyborg.game import Game
 from ray_rl.envs.cyborg.truth import listening_sockets
 from ray_rl.episodes import RED_AGENTS
+from ray_rl.failures import UserError
 
 _SCENARIO_DIGEST = "593ca57a3c0aec4dad40dbd4f6f6e415f23d37f54309de4ab5b6fe2b9264aaa3"
 """SHA-256 of Scenario2 with its host images as CybORG parses them, as sorted JSON; the same in both versions."""
