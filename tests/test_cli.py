@@ -62,7 +62,7 @@ def test_help_of_train_groups_flags_and_gives_defaults_and_units(capsys: pytest.
         (["train", "--n-workers", "0"], "n_workers: Input should be greater than or equal to 1"),
         (["train", "--n-workers", "two"], "--n-workers takes {None}|INT, not 'two'"),
         (
-            ["train", "--hidden-sizes", "0"],
+            ["train", "--hidden-sizes", "16,0"],
             "error: hidden_sizes: Input should be greater than or equal to 1 (given: 0) (",
         ),
         (["train", "--collector", "executer"], "'executor'"),

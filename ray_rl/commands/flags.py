@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError
@@ -44,6 +44,30 @@ def _resume_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | Non
         instance_from_str=read,
         is_instance=lambda value: value in meanings.values(),
         str_from_instance=lambda value: ["auto" if value == "auto" else "yes" if value else "no"],
+    )
+
+
+@_OWN_TYPES.primitive_rule
+def _numbers_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Whole numbers with spaces or commas between them."""
+    item, *others = get_args(info.type) or (None,)
+    if get_origin(item) is Annotated:  # its bounds are pydantic's affair
+        item = get_args(item)[0]
+    if get_origin(info.type) is not tuple or item is not int or others != [...]:
+        return None
+
+    def read(words: list[str]) -> tuple[int, ...]:
+        numbers = [number for word in words for number in word.split(",")]
+        if not all(re.fullmatch(r"-?\d+", number) for number in numbers):
+            raise ValueError(f"takes whole numbers, not {' '.join(words)!r}")
+        return tuple(map(int, numbers))
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[INT [INT ...]]",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple) and all(isinstance(number, int) for number in value),
+        str_from_instance=lambda value: [str(number) for number in value],
     )
 
 

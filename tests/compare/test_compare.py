@@ -279,7 +279,7 @@ def test_the_command_writes_every_file_that_it_was_asked_for(
 ) -> None:
     files = {name: tmp_path / f"comparison.{name}" for name in ("json", "markdown", "plot")}
     files["plot"] = tmp_path / "comparison.png"
-    words = ["compare", "--methods", "sequential", "executor", "--scaling", "1", "2", "--rounds", "2"]
+    words = ["compare", "--methods", "sequential", "executor", "--scaling", "1,2", "--rounds", "2"]
     words += ["--episodes", "4000", "--seconds", "0.3"]
     words += [word for name, path in files.items() for word in (f"--{name}", str(path))]
     assert main(words) == 0
@@ -305,6 +305,7 @@ def test_the_command_writes_every_file_that_it_was_asked_for(
         (["--env", "latency", "--n-workers", "1000000"], "1000000 workers need about"),
         (["--methods", "exekutor"], "exekutor"),
         (["--scaling", "0"], "must be 1 or more"),
+        (["--scaling", "1,x"], "--scaling: takes whole numbers, not '1,x'"),
         (["--seconds", "0"], "--seconds must be positive"),
         (["--env", "latency", "--latency-max-s", "0.001"], "latency_max_s"),
         (["--red-agent", "Meander"], "did you mean 'RedMeanderAgent'"),
