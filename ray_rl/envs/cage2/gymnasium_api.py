@@ -1,4 +1,4 @@
-"""CAGE-2 for other trainers: ``gymnasium.make("ray_rl/CAGE2-v0")`` and ``gymnasium.make_vec(…, num_envs=N)``."""
+"""CAGE-2 for other trainers: ``gymnasium.make("ray_rl.envs:ray_rl/CAGE2-v0")`` and ``make_vec(…, num_envs=N)``."""
 
 from __future__ import annotations
 
