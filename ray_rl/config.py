@@ -160,7 +160,7 @@ class CollectConfig(_Group):
     """Seconds without any finished chunk after which the run stops and names what is pending."""
     autoscale_cpus: Count = 0
     """Most CPUs to ask the autoscaler of a cluster for at once, as far as there are episodes for them; given back at
-    the end. 0: it sees the tasks that wait, and adds nodes for them step by step."""
+    the end. 0: for twice the CPUs that are there, again and again, as long as episodes wait."""
     address: str | None = None
     """Address of a running Ray cluster, or auto; none: a Ray of its own on this machine."""
 

@@ -36,6 +36,8 @@ _ROUND_TRIP_TIMEOUT_S = 60.0
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Environment variable by which Ray tells a job's driver what it is."""
 
+_log = logging.getLogger(__name__)
+
 
 @contextmanager
 def connection(
@@ -209,6 +211,11 @@ def cluster_cpus() -> int:
     return int(resources.get("CPU", 0))
 
 
+def cluster_nodes() -> int:
+    """Nodes that the connected Ray has now, whatever they offer."""
+    return sum(bool(node["Alive"]) for node in cast("Any", ray).nodes())
+
+
 def this_node() -> Any:
     """Scheduling strategy of an actor that shares the machine of whoever starts it.
 
@@ -221,7 +228,10 @@ def ask_for_cpus(count: int) -> None:
     """Ask the autoscaler for a cluster of so many CPUs; 0 takes the wish back. Harmless without one."""
     from ray.autoscaler.sdk import request_resources
 
-    cast("Any", request_resources)(num_cpus=count)
+    try:
+        cast("Any", request_resources)(num_cpus=count)
+    except Exception as error:  # from outside of the cluster (ray://) for one; episodes run on what is there
+        _log.warning("the cluster's autoscaler cannot be asked for %d CPUs: %r", count, error)
 
 
 def what_is_busy() -> str:
@@ -262,8 +272,7 @@ def round_trip() -> RoundTrip:
     """Send a task to the connected Ray and wait for it."""
     started = time.perf_counter()
     ray.get(_ping.remote(), timeout=_ROUND_TRIP_TIMEOUT_S)
-    n_nodes = sum(bool(node["Alive"]) for node in cast("Any", ray).nodes())
-    return RoundTrip(time.perf_counter() - started, n_nodes, cluster_cpus())
+    return RoundTrip(time.perf_counter() - started, cluster_nodes(), cluster_cpus())
 
 
 def put_once(value: object, n_bytes: int) -> tuple[ray.ObjectRef[Any], int]:

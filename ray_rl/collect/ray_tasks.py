@@ -1,11 +1,12 @@
 """Stateless Ray tasks: the default. Weights enter the object store once, every task takes a reference to them.
 
-About two tasks per CPU are in flight, the rest waits here, so a cluster that grows or shrinks finds work or is not
-drowned in it. Each task returns two objects: a small summary for the driver, and the episodes, which go from the
-worker's store to the learner's without passing through the driver. A task that dies with its worker runs again
-elsewhere. One that takes far longer than others (on a slow node, or behind a link that is cut) is sent once more with
-the same weights; the copy that finishes first counts. The others may run to their end: what is merely slow (a worker
-that has just started) is left alone, and only what goes on for as long again is taken for stuck and killed.
+No more tasks are in flight than can run, but for a few on a single machine; the rest waits here, so that a cluster that
+grows or shrinks finds work and is not drowned in it. Each task returns two objects: a small summary for the driver, and
+the episodes, which go from the worker's store to the learner's without passing through the driver. A task that dies
+with its worker runs again elsewhere. One that takes far longer than others (on a slow node, or behind a link that is
+cut) is sent once more with the same weights, before anything that waits; the copy that finishes first counts. The
+others may run to their end: what is merely slow (a worker that has just started) is left alone, and only what goes on
+for as long again is taken for stuck and killed.
 """
 
 from __future__ import annotations
@@ -27,12 +28,25 @@ from ray_rl.collect.worker import run_chunk
 from ray_rl.env_options import EnvOptions
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
 from ray_rl.policy.inference import PolicyWeights
-from ray_rl.ray_runtime import ask_for_cpus, cluster_cpus, first_cause, put_once, wait_some, what_is_busy
+from ray_rl.ray_runtime import (
+    ask_for_cpus,
+    cluster_cpus,
+    cluster_nodes,
+    first_cause,
+    put_once,
+    wait_some,
+    what_is_busy,
+)
 
 if TYPE_CHECKING:
     from ray_rl.config import EnvConfig
 
-_TASKS_PER_CPU = 2
+_QUEUED_PER_CPU = 1
+"""Tasks per CPU that wait for another to end where there is one node, so that its worker goes on at once: without them
+it idles for 4 % of its time. With several nodes none may wait: Ray asks one after the other, without a pause, for a
+worker that none of them has, 2,400 times a second for 24 workers, which takes half a core of the driver."""
+_GROWTH = 2
+"""Times the CPUs of a cluster that are asked for at once, where no number is given."""
 _RETRIES = 3
 """Times that a task runs again when its worker or node dies; exceptions of the environment are never retried."""
 _COPIES = 3
@@ -83,7 +97,8 @@ class RayTasksCollector:
         n_workers: Tasks that run at once; None: as many as the cluster has CPUs, also when it grows.
         episodes_per_chunk: Episodes of a task; None: chosen by measured durations.
         watchdog_s: Seconds without a finished task after which `completed` raises.
-        autoscale_cpus: Most CPUs to ask the cluster's autoscaler for; 0: it is not asked.
+        autoscale_cpus: Most CPUs to ask the cluster's autoscaler for; 0: for twice those that are there, again and
+            again, while episodes wait.
         late_s: Shortest time after which a task may count as late, in seconds.
         ray_outlives_it: Whether Ray goes on when the collector is closed, so that tasks under way must be ended. One
             that ends with it ends them; killing their workers just before makes Ray report deaths while it ends.
@@ -102,14 +117,16 @@ class RayTasksCollector:
         self._ray_outlives_it = ray_outlives_it
         self._env = env.options
         self._n_workers = n_workers
-        self._backlog = Backlog(n_workers or max(1, cluster_cpus()), episodes_per_chunk)
+        self._n_cpus, self._n_nodes = cluster_cpus(), cluster_nodes()
+        self._backlog = Backlog(n_workers or max(1, self._n_cpus), episodes_per_chunk)
         self._watchdog = Watchdog(watchdog_s)
         self._punctuality = Punctuality(late_s)
         self._autoscale_cpus = autoscale_cpus
-        self._asked_for_cpus = 0
+        self._usable_cpus = self._asked_for_cpus = 0
         self._looked_at = time.monotonic()
         self._silent_until = self._looked_at
         self._running: dict[ray.ObjectRef[Any], _Run] = {}
+        self._late: list[_Run] = []
         self._outrun: dict[ray.ObjectRef[Any], float] = {}
         self._n_sent = 0
         self._latest_done = 0
@@ -133,8 +150,9 @@ class RayTasksCollector:
         self._backlog.add(requests)
         if not self._running:
             self._watchdog.heard()
-        self._ask_autoscaler(len(requests))
+        self._usable_cpus = max(self._usable_cpus, len(requests))
         self._start_tasks()
+        self._ask_autoscaler()
 
     def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
         """Yield chunks as their tasks finish: at each wake-up all that are ready; new tasks start at once."""
@@ -161,19 +179,22 @@ class RayTasksCollector:
     def _look_around(self) -> None:
         """Follow the cluster as it grows and shrinks, and send copies of what is late."""
         self._looked_at = time.monotonic()
-        n_cpus = cluster_cpus()
-        if n_cpus == 0:  # a cluster without workers, for now: silence means nothing
+        self._n_cpus, self._n_nodes = cluster_cpus(), cluster_nodes()
+        if self._n_cpus == 0:  # a cluster without workers, for now: silence means nothing
             self._watchdog.heard()
             if self._looked_at >= self._silent_until:
                 _log.warning("waiting for the cluster's first CPU: no node that may run episodes has joined")
                 self._silent_until = self._looked_at + _REMIND_S
-        if self._n_workers is None and n_cpus != self._backlog.n_workers:
-            self._backlog.n_workers = max(1, n_cpus)
-            self._start_tasks()
-        for run in self._runs():
-            if len(run.copies) < _COPIES and self._is_started(run) and self._is_late(run.sent_at, len(run.copies)):
-                self._send(run)
+        if self._n_workers is None:
+            self._backlog.n_workers = max(1, self._n_cpus)
+        self._late = [
+            run
+            for run in self._runs()
+            if len(run.copies) < _COPIES and self._is_started(run) and self._is_late(run.sent_at, len(run.copies))
+        ]
         self._look_at_outrun()
+        self._start_tasks()
+        self._ask_autoscaler()
 
     def _is_started(self, run: _Run) -> bool:
         """Whether a worker has taken up the chunk: one that was sent later is done, or there are workers for all."""
@@ -192,16 +213,36 @@ class RayTasksCollector:
             ray.cancel(ref, force=True)
             del self._outrun[ref]
 
-    def _ask_autoscaler(self, n_episodes: int) -> None:
-        """Ask for as many CPUs as these episodes can use, within the limit; `close` takes it back."""
-        wanted = min(self._autoscale_cpus, n_episodes)
+    def _ask_autoscaler(self) -> None:
+        """Ask for as many CPUs as the episodes can use, within the limit; `close` takes it back.
+
+        Without a limit it goes by the tasks that wait where there is one node; on several nodes none does.
+        """
+        limit = self._autoscale_cpus
+        if not limit and self._n_nodes > 1 and self._backlog:
+            limit = min(_GROWTH * max(1, self._n_cpus), self._n_workers or self._usable_cpus)
+        wanted = min(limit, self._usable_cpus)
         if wanted > self._asked_for_cpus:
             ask_for_cpus(wanted)
             self._asked_for_cpus = wanted
 
     def _start_tasks(self) -> None:
-        while self._backlog and len(self._running) < _TASKS_PER_CPU * self._backlog.n_workers:
-            self._send(_Run(self._backlog.take(), self._weights_ref, self._policy_version))
+        """Send copies of what is late, then what waits, as far as there is room."""
+        while len(self._running) + len(self._outrun) < self._most_tasks():
+            if self._late:
+                run = self._late.pop(0)
+                if run.copies:  # not done by now
+                    self._send(run)
+            elif self._backlog:
+                self._send(_Run(self._backlog.take(), self._weights_ref, self._policy_version))
+            else:
+                return
+
+    def _most_tasks(self) -> int:
+        """Tasks that may be in flight."""
+        if self._n_nodes > 1:
+            return max(1, min(self._backlog.n_workers, self._n_cpus))
+        return (1 + _QUEUED_PER_CPU) * self._backlog.n_workers
 
     def _send(self, run: _Run) -> None:
         summary, batch = cast("Any", collect_chunk).remote(run.weights, self._env, run.requests, run.policy_version)
@@ -249,6 +290,7 @@ class RayTasksCollector:
                 ray.cancel(summary_ref, force=True)
         self._running.clear()
         self._outrun.clear()
+        self._late.clear()
         self._finished.clear()
         self._failures.clear()
         self._backlog.clear()

@@ -97,15 +97,19 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-def test_nodes_come_as_asked_are_used_and_go_when_the_run_ends(autoscaled: str, faults: Faults) -> None:
+@pytest.mark.parametrize("autoscale_cpus", [_MOST_CPUS, 0])
+def test_nodes_come_as_asked_are_used_and_go_when_the_run_ends(
+    autoscaled: str, faults: Faults, autoscale_cpus: int
+) -> None:
+    """Asked for at once, or by a run that says no number and grows with what is there."""
     requests = requests_for(40)
     for request in requests:
         faults.plant(request, "hold")
-    with RayTasksCollector(_ENV, None, 2, 600.0, autoscale_cpus=_MOST_CPUS) as collector:
+    with RayTasksCollector(_ENV, None, 2, 600.0, autoscale_cpus=autoscale_cpus) as collector:
         collector.publish(weights_for(_ENV), 0)
         assert cluster_cpus() == 0
         collector.submit(requests)
-        wait_until(lambda: asked_for(autoscaled) == _MOST_CPUS, "the autoscaler was never asked")
+        assert asked_for(autoscaled) == autoscale_cpus
 
         joined_at: dict[int, float] = {}
 

@@ -127,6 +127,27 @@ def test_what_belongs_beside_the_driver_is_there(cluster: Cluster) -> None:
     cluster.remove_node(node, allow_graceful=False)
 
 
+def test_no_task_is_sent_that_no_cpu_is_there_for_and_more_cpus_are_asked_for(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would ask all nodes for a worker, again and again; and who adds nodes by the tasks that wait, sees none."""
+    asked: list[int] = []
+    monkeypatch.setattr("ray_rl.collect.ray_tasks.ask_for_cpus", asked.append)
+    nodes = [add_node(cluster), add_node(cluster, 2)]
+    requests = requests_for(40)
+    for n_workers, n_sent, n_asked in [(None, 3, 6), (2, 2, 2), (5, 3, 5)]:
+        with collector(n_workers=n_workers) as on_cluster:
+            on_cluster.submit(requests)
+            on_cluster.publish(weights_for(_ENV, seed=9), 1)  # acts in what is sent from now on
+            chunks = list(on_cluster.completed())
+        assert indices_of(chunks) == list(range(40))
+        assert [chunk.summary.policy_version for chunk in chunks].count(0) == n_sent
+        assert asked == [n_asked, 0]
+        asked.clear()
+    for node in nodes:
+        cluster.remove_node(node, allow_graceful=False)
+
+
 def test_a_chunk_that_is_late_is_run_elsewhere_with_the_weights_it_was_sent_with(
     cluster: Cluster, faults: Faults
 ) -> None:
@@ -137,15 +158,15 @@ def test_a_chunk_that_is_late_is_run_elsewhere_with_the_weights_it_was_sent_with
     with collector(late_s=2.0) as on_cluster:
         on_cluster.submit(requests)
         list(on_cluster.completed())
-        faults.plant(requests[7], "hang", once=True)
+        faults.plant(requests[3], "hang", once=True)  # in one of the two chunks that are sent at once
         on_cluster.submit(requests)
         on_cluster.publish(weights_for(_ENV, seed=9), 1)
         chunks = list(on_cluster.completed())
         assert not list(faults.folder.iterdir()), "the episode never hung"
         assert indices_of(chunks) == list(range(20))
         own = {int(i): c.summary.policy_version for c in chunks for i in c.summary.indices}
-        hung = next(chunk for chunk in chunks if 7 in chunk.summary.indices)
-        assert own[7] == 0
+        hung = next(chunk for chunk in chunks if 3 in chunk.summary.indices)
+        assert own[3] == 0
         assert_same_episodes(joined([hung]), expected([requests[int(i)] for i in hung.summary.indices]))
 
         on_cluster.publish(weights_for(_ENV), 2)
@@ -170,8 +191,12 @@ def test_who_was_outrun_works_on_when_it_was_only_slow_and_is_killed_when_it_is_
     node = add_node(cluster, 4)
     requests = requests_for(40)
     with collector(late_s=1.0, episodes_per_chunk=1) as on_cluster:
-        on_cluster.submit(requests)
-        list(on_cluster.completed())
+        workers: set[int] = set()
+        give_up_at = time.monotonic() + 60
+        while len(workers) < 4:
+            assert time.monotonic() < give_up_at, f"of four workers {workers} have started"
+            on_cluster.submit(requests)
+            workers |= {chunk.summary.pid for chunk in on_cluster.completed()}
         slow, stuck = requests[7], requests[20]
         for request in (slow, stuck):
             faults.plant(request, "dawdle", once=True)
@@ -185,7 +210,7 @@ def test_who_was_outrun_works_on_when_it_was_only_slow_and_is_killed_when_it_is_
                 faults.hurry(slow)
         assert indices_of(done) == list(range(40))
         stuck_pid = faults.dawdler(stuck)
-        workers: set[int] = set()
+        workers.clear()
         give_up_at = time.monotonic() + 60
         while slow_pid not in workers or psutil.pid_exists(stuck_pid):
             assert time.monotonic() < give_up_at, f"{slow_pid} among {workers}? {stuck_pid} gone?"
