@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,6 +20,9 @@ _DESCRIPTION = (
     "Run the same episodes by each method in interleaved rounds, and say what each costs and why. --env latency stands "
     "for emulated hosts: its steps wait instead of computing, so that 100 workers can be compared on a few cores."
 )
+
+_STOCK: dict[str, Any] = {"table": "stock", "view": "table", "actions": "all"}
+"""What CybORG's own wrapper shows and takes, with which the naive stand-in plays it."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def _study(flags: CompareFlags) -> Study:
             cyborg_path=flags.cyborg_path,
             latency_mean_s=flags.latency_mean_s,
             latency_max_s=flags.latency_max_s,
+            **(_STOCK if flags.env == "cyborg" else {}),
         )
     except ValidationError as error:
         raise UserError(describe(error)) from error

@@ -1,7 +1,8 @@
 """How episodes are often collected in research code, to stand beside the five methods: everything anew for each one.
 
 A pool of processes, one task per episode. Each builds its environment, gets the weights with the task, and acts with
-torch, one step at a time. Nothing here is slowed down on purpose; it is only what is written first.
+torch, one step at a time; CybORG is stepped through the wrapper that comes with it. Nothing here is slowed down on
+purpose; it is only what is written first.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from numpy.typing import NDArray
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts, summarise
 from ray_rl.collect.executor import end_pool, make_pool
 from ray_rl.config import EnvConfig
+from ray_rl.envs.api import BatchedEnv, EnvSpec, StepResult
+from ray_rl.envs.cage2.constants import N_ACTIONS, TABLE_BITS
+from ray_rl.envs.cyborg.find import load
+from ray_rl.envs.cyborg.wrapper_stack import WrapperStack
 from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest
 from ray_rl.interruption import deaf_children
@@ -95,10 +100,47 @@ class NaiveCollector:
 def _run_episode(
     config: EnvConfig, weights: PolicyWeights, request: EpisodeRequest, policy_version: int
 ) -> tuple[ChunkSummary, EpisodeBatch]:
-    env = make_env(config)
+    env: BatchedEnv = StockCyborgEnv(config.cyborg_path) if config.env == "cyborg" else make_env(config)
     batch = run_episodes(env, _TorchPolicy(weights), [request], policy_version)
     env.close()
     return summarise(batch, request.purpose, psutil.Process().memory_info().rss), batch
+
+
+class StockCyborgEnv:
+    """CybORG in its own wrapper, one episode in each: what `CyborgEnv` gives with the stock table and all actions.
+
+    Args:
+        path: Folder of a checkout; None looks for an importable CybORG.
+    """
+
+    max_batch = 1
+
+    def __init__(self, path: str | None) -> None:
+        self.spec = EnvSpec("cyborg in its own wrapper", TABLE_BITS, True, N_ACTIONS, False)
+        self._upstream = load(path)
+        self._stack: WrapperStack | None = None
+        self._steps_left = 0
+
+    def reset(self, requests: Sequence[EpisodeRequest]) -> NDArray[np.uint8]:
+        """Build CybORG and start the episode; returns the first table [1, 52]."""
+        (request,) = requests
+        self._stack = WrapperStack(self._upstream, request.red_agent)
+        self._steps_left = request.max_steps
+        return self._stack.reset(request.seed)[None].astype(np.uint8)
+
+    def action_masks(self) -> None:
+        """Every action is always allowed."""
+
+    def step(self, actions: NDArray[np.int64]) -> StepResult:
+        """Take one action [1]."""
+        assert self._stack is not None, "reset comes before step"
+        table, reward = self._stack.step(int(actions[0]))
+        self._steps_left -= 1
+        over = np.array([self._steps_left == 0])
+        return StepResult(table[None].astype(np.uint8), np.array([reward], np.float32), np.zeros(1, np.bool_), over)
+
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 class _TorchPolicy:
