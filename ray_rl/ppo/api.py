@@ -135,6 +135,25 @@ class LearnerDiedError(RunError):
     """The process of the learner died again and again; the run can be resumed from its last checkpoint."""
 
 
+class LearnerSilentError(RunError):
+    """The learner does not answer.
+
+    Args:
+        limit_s: For how long it was asked, in seconds.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(limit_s)
+        self.limit_s = limit_s
+
+    def __str__(self) -> str:
+        """Say what may be the matter, and how to go on."""
+        return (
+            f"the learner has not answered for {self.limit_s:g} s: its process hangs, or --watchdog-s is too short "
+            "for a machine as busy as this. Go on from the last checkpoint with --resume"
+        )
+
+
 class EpisodesLostError(RunError):
     """Episodes that were collected cannot be fetched any more: they must be collected again.
 

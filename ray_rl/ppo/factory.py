@@ -24,7 +24,15 @@ def make_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
     if config.collect.collector in _RAY_COLLECTORS:
         from ray_rl.ppo.ray_learner import RayLearner
 
-        return RayLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed, true_state_of(config))
+        return RayLearner(
+            spec,
+            config.policy,
+            config.ppo,
+            config.n_updates,
+            config.run.seed,
+            true_state_of(config),
+            limit_s=config.collect.watchdog_s,
+        )
     return make_local_learner(spec, config)
 
 

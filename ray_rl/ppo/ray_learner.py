@@ -23,8 +23,9 @@ from ray_rl.envs.api import EnvSpec
 from ray_rl.envs.true_state import TrueState
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import PolicyWeights
-from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerState, UpdateStats
+from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerSilentError, LearnerState, UpdateStats
 from ray_rl.ray_runtime import this_node
+from ray_rl.ray_start import START_S
 from ray_rl.spans import Spans
 
 if TYPE_CHECKING:
@@ -104,8 +105,16 @@ class RayPendingUpdate:
     def __init__(self, learner: RayLearner, batches: Sequence[EpisodeBatch | Any]) -> None:
         self._learner = learner
         self._batches = list(batches)
-        self._reference = learner.send("update", self._batches)
+        self._send()
         self._outcome: UpdateStats | BaseException | None = None
+
+    def _send(self) -> None:
+        self._reference, self._sent_at = self._learner.send("update", self._batches), time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        """Time since the learner was last asked for it, in seconds."""
+        return time.monotonic() - self._sent_at
 
     def done(self) -> bool:
         """Whether `result` returns, or raises, at once."""
@@ -134,7 +143,7 @@ class RayPendingUpdate:
             except LearnerDiedError as last:
                 self._outcome = last
             else:
-                self._reference = self._learner.send("update", self._batches)
+                self._send()
         except BaseException as error:
             self._outcome = error
         else:
@@ -153,6 +162,8 @@ class RayLearner:
         run_seed: Decides first weights and minibatches.
         true_state: As `ray_rl.ppo.learner.Learner`.
         num_cpus: CPUs that Ray sets aside for it. With 0 it shares with the workers, which mostly wait while it works.
+        limit_s: Longest time that it may take for an answer, or an update that is waited for, in seconds; while it
+            starts `START_S` if that is longer.
 
     Raises:
         Whatever building the learner raises.
@@ -167,9 +178,11 @@ class RayLearner:
         run_seed: int,
         true_state: TrueState | None = None,
         num_cpus: float = 0,
+        limit_s: float = 300.0,
     ) -> None:
         self._arguments = (spec, policy, ppo, n_updates, run_seed, true_state)
         self._num_cpus = num_cpus
+        self._limit_s = limit_s
         self._pending: RayPendingUpdate | None = None
         self._state: LearnerState | None = None
         self._n_deaths = 0
@@ -178,6 +191,7 @@ class RayLearner:
     def _start(self) -> Any:
         actor_class: Any = ray.remote(_LearnerProcess)
         options = actor_class.options(num_cpus=self._num_cpus, max_restarts=0, scheduling_strategy=this_node())
+        self._started_at = time.monotonic()
         return options.remote(*self._arguments)
 
     def update(self, batches: Sequence[EpisodeBatch | Any]) -> RayPendingUpdate:
@@ -192,8 +206,15 @@ class RayLearner:
         return weights
 
     def state(self) -> LearnerState:
-        """Everything needed to go on bit for bit; waits for the update under way."""
-        self._settle()
+        """Everything needed to go on bit for bit; waits for the update under way.
+
+        One that does not end in time counts as failed: the state is that before it.
+        """
+        try:
+            self._settle()
+        except LearnerSilentError:
+            if self._state is None:
+                raise
         return self._state if self._state is not None else self._ask("state")
 
     def load_state(self, state: LearnerState) -> None:
@@ -238,18 +259,31 @@ class RayLearner:
             self.send("load_state", self._state)
 
     def _settle(self) -> None:
-        """Wait for the update under way, however it ends."""
+        """Wait for the update under way, however it ends.
+
+        Raises:
+            LearnerSilentError: When it does not end in time.
+        """
         if self._pending is not None:
             with contextlib.suppress(Exception):  # it is told to whoever asks for its result
-                self._pending.result()
+                self._pending.result(max(0.0, self._limit_s - self._pending.age_s))
+            if not self._pending.done():
+                raise LearnerSilentError(self._limit_s)
             self._pending = None
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        """Call the actor and wait for the answer; when it dies, ask the next one."""
+        """Call the actor and wait for the answer; when it dies, ask the next one.
+
+        Raises:
+            LearnerSilentError: When no answer comes in time.
+        """
         self._settle()
         while True:
+            limit_s = max(self._limit_s, self._started_at + START_S - time.monotonic())
             try:
-                return _get(self.send(method, *arguments))
+                return _get(self.send(method, *arguments), limit_s)
+            except TimeoutError as error:
+                raise LearnerSilentError(limit_s) from error
             except RayActorError as error:
                 self.replace(error)
 

@@ -14,7 +14,7 @@ import ray
 from made_episodes import MASKED, masked_episodes
 
 from ray_rl.config import PolicyConfig, PpoConfig, TrainConfig
-from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerState
+from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerSilentError, LearnerState
 from ray_rl.ppo.factory import make_learner
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.local_learner import LocalLearner
@@ -90,6 +90,31 @@ def test_a_learner_that_dies_again_and_again_says_so(learner: RayLearner) -> Non
         learner.update([Deadly()]).result(timeout=120)
     learner.close()
     learner.close()
+
+
+def test_a_learner_that_falls_silent_is_given_up_and_what_it_had_learned_is_kept(
+    connected: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RayLearner(MASKED, POLICY, PPO, 10, 0, limit_s=0.5) as learner:
+        first = masked_episodes(learner.weights(), 0, 0, 10)
+        learner.update([first]).result(timeout=120)
+        second = masked_episodes(learner.weights(), 1, 10, 10)
+        pid = learner.pid()
+        monkeypatch.setattr("ray_rl.ppo.ray_learner.START_S", 0.0)  # it has started
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(LearnerSilentError, match=r"has not answered for 0.5 s: .* --resume"):
+                learner.weights()
+            pending = learner.update([second])
+            with pytest.raises(TimeoutError):
+                pending.result(timeout=0.1)
+            assert learner.state().version == 1
+            with pytest.raises(LearnerSilentError):
+                learner.update([second])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert pending.result(timeout=120).n_episodes == 10
+        assert learner.state().version == 2
 
 
 @ray.remote(num_cpus=0, max_retries=0)
