@@ -86,7 +86,7 @@ class Jobs:
             self._client = JobSubmissionClient(self.address)
         except (RuntimeError, ConnectionError, ValueError, KeyError, RayError) as error:
             raise UserError(
-                f"no Ray job server answers at --address {self.address}: {_first_line(error)}. {_ADVICE}"
+                f"no Ray job server answers at --address {self.address}: {_first_line(error).rstrip('.')}. {_ADVICE}"
             ) from error
 
     def submit(self, config: TrainConfig, python: str) -> str:

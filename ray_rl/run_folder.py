@@ -13,6 +13,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -136,9 +137,12 @@ class RunFolder:
             UserError: When the folder is in use, used before, cannot be written, or belongs to another configuration.
         """
         path = location(config.run.run_dir or Path("runs") / _default_name(config))
+        found = True
         try:
+            found = is_remote(path) or path.exists()
             lock = Lease.take(path, say) if is_remote(path) else _lock_folder(path)
         except OSError as error:
+            _leave_as_found(path, found)
             raise UserError(f"cannot write to --run-dir {path}: {_reason(error)}; {_remedy(path)}") from error
         try:
             with storage_errors():
@@ -148,7 +152,8 @@ class RunFolder:
                 return cls(path, config, lock, used)
         except OSError as error:
             lock.close()
-            raise UserError(f"cannot write to --run-dir {path}: {_reason(error)}") from error
+            _leave_as_found(path, found)
+            raise UserError(f"cannot write to --run-dir {path}: {_reason(error)}; {_remedy(path)}") from error
         except BaseException:
             lock.close()
             raise
@@ -309,6 +314,12 @@ def _check_same_run(stored: TrainConfig, given: TrainConfig, path: Location) -> 
                     f"--resume: the run in {path} has {name} = {value}, now it is {now[name]}: "
                     f"resume with the same value (--config {path / _CONFIG} takes them all), or start another run"
                 )
+
+
+def _leave_as_found(path: Location, found: bool) -> None:
+    """Take away a folder that was made for a run which cannot be written there."""
+    if not found:
+        shutil.rmtree(str(path), ignore_errors=True)
 
 
 def _fetch(source: UPath, target: Path) -> None:

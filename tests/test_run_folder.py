@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +116,23 @@ def test_a_folder_that_is_no_place_for_a_run_is_refused_and_left_alone(tmp_path:
         RunFolder.open(config_of(path, **changes))
     after = {p: p.read_bytes() for p in [path, *path.rglob("*")] if p.is_file() and p.name != ".lock"}
     assert after == {p: text for p, text in before.items() if p.name != ".lock"}
+
+
+@pytest.mark.parametrize("made_before", [False, True])
+def test_a_full_disk_is_one_clear_error_and_no_folder_is_left_that_was_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_before: bool
+) -> None:
+    path = tmp_path / "run"
+    if made_before:
+        path.mkdir()
+
+    def fill_up(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ray_rl.run_folder.write_whole", fill_up)
+    with pytest.raises(UserError, match=r"cannot write to --run-dir .*No space left on device; choose another folder"):
+        RunFolder.open(config_of(path))
+    assert path.exists() == made_before
 
 
 def test_what_does_not_change_the_result_may_change_on_resume(tmp_path: Path) -> None:
