@@ -59,7 +59,7 @@ def start_local(n_workers: int, limit_s: float = START_S) -> list[int]:
 
     free_shm = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else _STORE_BYTES
     try:
-        with _limited(limit_s, kill):
+        with _limited(limit_s, kill), _shut_down_at_ctrl_c(its_processes):
             ray.init(
                 address="local",
                 num_cpus=n_workers,
@@ -78,6 +78,20 @@ def start_local(n_workers: int, limit_s: float = START_S) -> list[int]:
             "still or jump? Ray's logs are in /tmp/ray/session_latest/logs; --collector executor does without Ray"
         ) from error
     return [process.pid for process in its_processes()]
+
+
+@contextmanager
+def _shut_down_at_ctrl_c(its_processes: Callable[[], list[psutil.Process]]) -> Iterator[None]:
+    """End what has started when the user stops to wait: Ray's agents would try for a minute to tell somebody."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        started = its_processes()
+        ray.shutdown()
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        raise
 
 
 @contextmanager

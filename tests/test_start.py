@@ -55,6 +55,19 @@ def test_in_another_thread_it_ends_with_what_it_waits_for(monkeypatch: pytest.Mo
     assert processes() == before
 
 
+def test_ctrl_c_while_it_starts_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = processes()
+
+    def stop_while_starting(**_: Any) -> None:
+        subprocess.Popen(["sleep", "1000"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray, "init", stop_while_starting)
+    with pytest.raises(KeyboardInterrupt):
+        start_local(1)
+    assert processes() == before
+
+
 def test_what_a_worker_started_ends_with_the_ray_of_its_own() -> None:
     with connection(None, 1) as is_own:
         assert is_own
