@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from ray_rl.compare.study import (
     recommended_workers,
 )
 from ray_rl.config import CollectConfig, CollectorName, EnvConfig, UserError
-from ray_rl.episodes import episode_requests
+from ray_rl.episodes import EpisodeRequest, episode_requests
 from ray_rl.policy.random_weights import random_weights
 from ray_rl.ray_runtime import connection
 from ray_rl.seeding import Purpose
@@ -118,6 +118,38 @@ def test_the_clock_waits_for_the_last_worker_however_much_the_others_bring() -> 
         collector.n_brought = 0
         _wait_until_all_work(collector, requests, 2)
         assert 8 * 20 < collector.n_brought < 9 * 20, "began before the second worker, or after more than was needed"
+
+
+class EagerCollector(SequentialCollector):
+    """Has run all episodes when `submit` returns, as workers do some while many are handed to them."""
+
+    def __init__(self, env: EnvConfig) -> None:
+        super().__init__(env)
+        self.ready: list[Chunk] = []
+
+    def submit(self, requests: Sequence[EpisodeRequest]) -> None:
+        super().submit(requests)
+        self.ready += super().completed()
+
+    def completed(self, timeout_s: float | None = None) -> Iterator[Chunk]:
+        while self.ready:
+            yield self.ready.pop(0)
+
+
+def test_what_finishes_while_episodes_are_handed_out_takes_time_as_well() -> None:
+    env = LATENCY.model_copy(update={"episode_steps": 5})
+    run = measure_method(
+        EagerCollector(env),
+        env,
+        random_weights(52, (8,), 145),
+        n_workers=1,
+        n_episodes=100,
+        seconds=30.0,
+        n_updates=1,
+        seed=0,
+    )
+    assert 100 <= run.n_episodes < 110
+    assert 0.5 < run.shares.stepping < 1.1, "at most the ten that warm up were run before the clock"
 
 
 def test_workers_that_bring_nothing_are_waited_for_until_the_time_is_up() -> None:
