@@ -16,8 +16,11 @@ from ray_rl.policy.random_weights import random_weights
 from ray_rl.seeding import Purpose
 
 _HIDDEN_SIZES = (64, 64)
-_START_S = 400.0
-"""How long new workers may take until each has returned something, in seconds: many start at once on this machine."""
+_START_S, _START_S_PER_WORKER = 100.0, 5.0
+"""How long new workers may take until each has returned something, in seconds: all start at once, and each takes 2 to
+3 s of a core of this machine."""
+_SILENCE_S = 400.0
+"""How long all workers together may return nothing, in seconds."""
 _LOOK_S = 0.2
 _CHUNKS_PER_WORKER = 8
 """Chunks that are asked for ahead, so that the collector never runs dry."""
@@ -58,7 +61,7 @@ class Load:
         self.n_workers = n_workers
         self._env = env
         self._episodes_per_chunk = episodes_per_chunk
-        self._collector = RayTasksCollector(env, None, episodes_per_chunk, _START_S)
+        self._collector = RayTasksCollector(env, None, episodes_per_chunk, _SILENCE_S)
         with closing(make_env(env)) as made:
             spec = made.spec
         self._collector.publish(random_weights(spec.observation_size, _HIDDEN_SIZES, spec.n_actions), 0)
@@ -91,12 +94,13 @@ class Load:
             RunError: When they do not within a time.
         """
         seen: set[tuple[str, int]] = set()
-        deadline = time.monotonic() + _START_S
+        limit_s = _START_S + _START_S_PER_WORKER * n_workers
+        deadline = time.monotonic() + limit_s
         for chunk in self.chunks(lambda: len(seen) >= n_workers or time.monotonic() > deadline):
             seen.add((chunk.summary.node, chunk.summary.pid))
         if len(seen) < n_workers:
             raise RunError(
-                f"only {len(seen)} of {n_workers} workers answered within {_START_S:g} s: this machine is too busy, or "
+                f"only {len(seen)} of {n_workers} workers answered within {limit_s:g} s: this machine is too busy, or "
                 "too small to start them; ask for fewer --nodes or --workers-per-node"
             )
 

@@ -11,6 +11,8 @@ import pytest
 
 from ray_rl.bench.cost_model import INLINE_BYTES, CostModel, fit_line
 from ray_rl.cli import main
+from ray_rl.collect.api import Chunk
+from ray_rl.config import EnvConfig
 from ray_rl.failures import RunError
 
 MODEL = CostModel(
@@ -98,6 +100,27 @@ def test_workers_that_do_not_start_leave_what_is_measured_already(monkeypatch: p
     assert not_run == [(4, "only 13 of 24 workers answered"), (8, "only 13 of 24 workers answered")]
     with pytest.raises(RunError, match="only 13 of 24"):
         ray_scale._measure_nodes(None, ray_scale.ScaleSettings(nodes=(4, 8)), lambda _: None)
+
+
+def test_the_more_workers_start_the_longer_they_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray_rl.bench import ray_load
+
+    class NobodyAnswers:
+        def __init__(self, *_: Any) -> None: ...
+
+        def publish(self, *_: Any) -> None: ...
+
+        def submit(self, *_: Any) -> None: ...
+
+        def completed(self, timeout_s: float) -> list[Chunk]:
+            return []
+
+    monkeypatch.setattr(ray_load, "RayTasksCollector", NobodyAnswers)
+    monkeypatch.setattr(ray_load, "_START_S", 0.25)
+    monkeypatch.setattr(ray_load, "_START_S_PER_WORKER", 0.125)
+    load = ray_load.Load(EnvConfig(env="latency"), 1, 6)
+    with pytest.raises(RunError, match=r"only 0 of 6 workers answered within 1 s"):
+        load.warm_up(6)
 
 
 @pytest.mark.slow
