@@ -59,7 +59,7 @@ def start_local(n_workers: int, limit_s: float = START_S) -> list[int]:
 
     free_shm = shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else _STORE_BYTES
     try:
-        with _limited(limit_s, kill), _shut_down_at_ctrl_c(its_processes):
+        with _limited(limit_s, kill), _shut_down_at_ctrl_c(its_processes), _ctrl_c_later():
             ray.init(
                 address="local",
                 num_cpus=n_workers,
@@ -92,6 +92,39 @@ def _shut_down_at_ctrl_c(its_processes: Callable[[], list[psutil.Process]]) -> I
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         raise
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Hear Ctrl-C and SIGTERM at the end of the block.
+
+    Ray that is torn out of its start at the wrong moment forgets a thread of its own, which crashes this process when
+    it ends. A second signal is heard at once: Ray may hang.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard: list[int] = []
+
+    def give_back() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        if len(heard) > 1:
+            give_back()
+            signal.raise_signal(number)
+
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        give_back()
+        if len(heard) == 1:
+            signal.raise_signal(heard[0])
 
 
 @contextmanager

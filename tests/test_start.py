@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import threading
 import time
@@ -55,17 +56,24 @@ def test_in_another_thread_it_ends_with_what_it_waits_for(monkeypatch: pytest.Mo
     assert processes() == before
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = processes()
+@pytest.mark.parametrize(("times", "is_started"), [(1, True), (2, False)])
+def test_ctrl_c_while_it_starts_is_heard_after_that_or_the_second_time_and_leaves_nothing(
+    times: int, is_started: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, started = processes(), []
 
-    def stop_while_starting(**_: Any) -> None:
+    def start_and_be_stopped(**_: Any) -> None:
         subprocess.Popen(["sleep", "1000"])
-        raise KeyboardInterrupt
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        started.append(True)
 
-    monkeypatch.setattr(ray, "init", stop_while_starting)
+    monkeypatch.setattr(ray, "init", start_and_be_stopped)
     with pytest.raises(KeyboardInterrupt):
         start_local(1)
+    assert bool(started) == is_started
     assert processes() == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_what_a_worker_started_ends_with_the_ray_of_its_own() -> None:
