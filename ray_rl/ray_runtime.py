@@ -68,6 +68,8 @@ def connection(
         return
     is_own = address is None and not in_job()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Tasks that failed are dropped when another failure has ended the run; Ray would print the errors of them all.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     _silence()
     started: list[int] = []
     with ExitStack() as leftovers:

@@ -221,7 +221,7 @@ def test_the_recommended_number_of_workers_is_the_smallest_that_nearly_reaches_t
 
 
 _ENV_OF_ONE_PROCESS = """
-import multiprocessing, os
+import multiprocessing, os, sys
 import gymnasium, numpy
 
 class Env(gymnasium.Env):
@@ -235,7 +235,7 @@ class Env(gymnasium.Env):
 
     def step(self, action):
         self.steps += 1
-        if self.steps == 3 and multiprocessing.parent_process() is not None:
+        if self.steps == 3 and (multiprocessing.parent_process() or "default_worker" in sys.argv[0]):
             FAULT
         return numpy.zeros(3, numpy.float32), 1.0, self.steps == 5, False, {}
 
@@ -248,10 +248,16 @@ gymnasium.register("ID", Env)
     [
         ("executor", "raise RuntimeError('no licence for a second process')", "RuntimeError: no licence for a second"),
         ("synchronous", "os._exit(3)", "its worker process died"),
+        ("ray-tasks", "raise RuntimeError('no licence here')", "RuntimeError: no licence here"),
     ],
 )
 def test_an_environment_that_fails_in_one_method_costs_that_row_alone(
-    method: str, fault: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    fault: str,
+    cause: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     module, env_id = f"env_of_one_process_{method}", f"OneProcess-{method}-v0"
     (tmp_path / f"{module}.py").write_text(_ENV_OF_ONE_PROCESS.replace("FAULT", fault).replace("ID", env_id))
@@ -266,6 +272,7 @@ def test_an_environment_that_fails_in_one_method_costs_that_row_alone(
     assert results[method]["runs"] == []
     assert len(results["sequential"]["runs"]) == 2
     assert f"{method}, 1 worker: episode 0: {cause}" in written.read_text(encoding="utf-8")
+    assert "Unhandled error" not in capfd.readouterr().err
 
 
 def run_elsewhere(script: str) -> str:

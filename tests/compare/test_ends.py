@@ -31,6 +31,7 @@ _SIGNS = ("spawn_main", "ray::collect_chunk", "ray::_Sampler.collect")
         ("executor", signal.SIGINT),
         ("executor", signal.SIGKILL),
         ("ray-actors", signal.SIGINT),
+        ("ray-tasks", signal.SIGINT),
         ("ray-tasks", signal.SIGKILL),
     ],
 )
