@@ -128,6 +128,7 @@ class RayTasksCollector:
         self._running: dict[ray.ObjectRef[Any], _Run] = {}
         self._late: list[_Run] = []
         self._outrun: dict[ray.ObjectRef[Any], float] = {}
+        self._heard_from: set[tuple[str, int]] = set()
         self._n_sent = 0
         self._latest_done = 0
         self._finished: deque[Chunk] = deque()
@@ -197,8 +198,12 @@ class RayTasksCollector:
         self._ask_autoscaler()
 
     def _is_started(self, run: _Run) -> bool:
-        """Whether a worker has taken up the chunk: one that was sent later is done, or there are workers for all."""
-        return run.number < self._latest_done or len(self._running) <= self._backlog.n_workers
+        """Whether a worker has taken up the chunk: one that was sent later is done, or there are workers for all.
+
+        CPUs are no workers yet: until theirs have started, tasks wait for those of others.
+        """
+        n_workers = min(len(self._heard_from), self._backlog.n_workers)
+        return run.number < self._latest_done or len(self._running) <= n_workers
 
     def _is_late(self, since: float, n_copies: int) -> bool:
         return self._punctuality.is_late(time.monotonic() - since, n_copies)
@@ -267,6 +272,7 @@ class RayTasksCollector:
             else:
                 self._punctuality.learn_from(time.monotonic() - run.sent_at)
                 self._backlog.learn_from(summary)
+                self._heard_from.add((summary.node, summary.pid))
                 self._finished.append(Chunk(summary, batch_ref))
         if done:
             self._watchdog.heard()

@@ -184,6 +184,28 @@ def test_a_chunk_that_is_late_is_run_elsewhere_with_the_weights_it_was_sent_with
         cluster.remove_node(node, allow_graceful=False)
 
 
+def test_what_waits_for_a_worker_to_start_is_not_late(
+    cluster: Cluster, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three of four CPUs have no worker yet."""
+    node = add_node(cluster)
+    monkeypatch.setattr("ray_rl.collect.ray_tasks.cluster_cpus", lambda: 8)
+    requests = requests_for(4)
+    with collector(late_s=0.5, episodes_per_chunk=4) as on_cluster:
+        on_cluster.submit(requests)
+        list(on_cluster.completed())
+    with collector(late_s=0.5, episodes_per_chunk=1) as on_cluster:
+        on_cluster.submit(requests)
+        list(on_cluster.completed())
+        faults.plant(requests[0], "hold")
+        on_cluster.submit(requests)
+        assert list(on_cluster.completed(timeout_s=4.0)) == []
+        assert len(on_cluster._running) == 4, "a task that waits was sent again"
+        faults.clear()
+        assert indices_of(on_cluster.completed()) == list(range(4))
+    cluster.remove_node(node, allow_graceful=False)
+
+
 def test_who_was_outrun_works_on_when_it_was_only_slow_and_is_killed_when_it_is_stuck(
     cluster: Cluster, faults: Faults
 ) -> None:
