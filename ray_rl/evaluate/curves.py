@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def save_data(points: Sequence[CurvePoint], path: Path) -> None:
 
 
 def draw(points: Sequence[CurvePoint], path: Path, lowest: float) -> None:
-    """Draw the total against minutes and against episodes, one line per run.
+    """Draw the total against minutes and against episodes, a line per run; those that differ by seed share a colour.
 
     Args:
         points: Of any number of runs.
@@ -93,23 +94,34 @@ def draw(points: Sequence[CurvePoint], path: Path, lowest: float) -> None:
     from matplotlib import pyplot as plt
 
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharey=True)
-    for run in dict.fromkeys(point.run for point in points):
-        mine = [point for point in points if point.run == run]
-        label = f"{run} (rules {mine[0].rules}, seed {mine[0].seed})"
-        for panel, name in zip(panels, ("minutes", "episodes"), strict=True):
-            panel.errorbar(
-                [getattr(point, name) for point in mine],
-                [point.total for point in mine],
-                [point.half_width for point in mine],
-                label=label,
-                linewidth=1.2,
-                elinewidth=0.6,
-            )
-            panel.set_xlabel(f"{name} of training" if name == "minutes" else name)
-            panel.grid(alpha=0.25)
+    families: dict[tuple[str, str], dict[str, list[CurvePoint]]] = {}
+    for point in points:
+        families.setdefault(_family(point), {}).setdefault(point.run, []).append(point)
+    for number, ((name, rules), runs) in enumerate(families.items()):
+        seeds = ", ".join(str(mine[0].seed) for mine in runs.values())
+        for mine in runs.values():
+            for panel, axis in zip(panels, ("minutes", "episodes"), strict=True):
+                panel.errorbar(
+                    [getattr(point, axis) for point in mine],
+                    [point.total for point in mine],
+                    [point.half_width for point in mine],
+                    label=f"{name} (rules {rules}, {'seed' if len(runs) == 1 else 'seeds'} {seeds})",
+                    color=f"C{number}",
+                    linewidth=1.2,
+                    elinewidth=0.6,
+                )
+    for panel, label in zip(panels, ("minutes of training", "episodes"), strict=True):
+        panel.set_xlabel(label)
+        panel.grid(alpha=0.25)
     highest = max(point.total for point in points)
     panels[0].set_ylim(lowest, highest + 0.05 * (highest - lowest))
     panels[0].set_ylabel("protocol total, greedy, validation seeds")
-    panels[1].legend(frameon=False, fontsize=8, loc="lower right")
+    lines = dict(zip(*reversed(panels[1].get_legend_handles_labels()), strict=True))
+    panels[1].legend(lines.values(), lines.keys(), frameon=False, fontsize=8, loc="lower right")
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def _family(point: CurvePoint) -> tuple[str, str]:
+    """What runs that differ by their seed have in common: the name without it, and the rules."""
+    return re.sub(rf"[-_]?{point.seed}$", "", point.run) or point.run, point.rules
