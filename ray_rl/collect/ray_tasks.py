@@ -232,8 +232,11 @@ class RayTasksCollector:
             self._asked_for_cpus = wanted
 
     def _start_tasks(self) -> None:
-        """Send copies of what is late, then what waits, as far as there is room."""
-        while len(self._running) + len(self._outrun) < self._most_tasks():
+        """Send copies of what is late, then what waits, as far as there is room; one in any case.
+
+        Copies that were outrun take room, but may never end: what waits must not depend on them.
+        """
+        while not self._running or len(self._running) + len(self._outrun) < self._most_tasks():
             if self._late:
                 run = self._late.pop(0)
                 if run.copies:  # not done by now

@@ -184,6 +184,16 @@ def test_a_chunk_that_is_late_is_run_elsewhere_with_the_weights_it_was_sent_with
         cluster.remove_node(node, allow_graceful=False)
 
 
+def test_copies_that_were_outrun_and_never_end_do_not_keep_back_what_waits(cluster: Cluster, faults: Faults) -> None:
+    node = add_node(cluster)
+    never: Any = ray.remote(num_cpus=0, resources={"nowhere": 1})(cluster_cpus).remote()
+    with collector() as on_cluster:
+        on_cluster._outrun[never] = time.monotonic()
+        on_cluster.submit(requests_for(6))
+        assert indices_of(on_cluster.completed()) == list(range(6))
+    cluster.remove_node(node)
+
+
 def test_what_waits_for_a_worker_to_start_is_not_late(
     cluster: Cluster, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
