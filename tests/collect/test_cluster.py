@@ -44,6 +44,17 @@ def cluster(fault_folder: Path) -> Iterator[Cluster]:
     made.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def no_nodes(cluster: Cluster) -> None:
+    """Each test begins without CPUs, whatever became of the nodes of the one before, which die after a while only."""
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node, allow_graceful=False)
+    give_up_at = time.monotonic() + 60
+    while cluster_cpus():
+        assert time.monotonic() < give_up_at, "nodes of another test are still alive"
+        time.sleep(0.1)
+
+
 def add_node(cluster: Cluster, n_cpus: int = 1) -> Any:
     return cluster.add_node(num_cpus=n_cpus, object_store_memory=_STORE_BYTES, wait=True)
 
