@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 _QUEUED_PER_CPU = 1
 """Tasks per CPU that wait for another to end where there is one node, so that its worker goes on at once: without them
-it idles for 4 % of its time. With several nodes none may wait: Ray asks one after the other, without a pause, for a
-worker that none of them has, 2,400 times a second for 24 workers, which takes half a core of the driver."""
+it idles for a few per cent of its time. With several nodes none may wait: Ray asks one after the other, without a
+pause, for a worker that none of them has, 2,400 times a second for 24 workers: half a core of the driver."""
 _GROWTH = 2
 """Times the CPUs of a cluster that are asked for at once, where no number is given."""
 _RETRIES = 3
