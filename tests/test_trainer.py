@@ -23,6 +23,7 @@ from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import RED_AGENTS, EpisodeBatch
 from ray_rl.interruption import Interruption
 from ray_rl.ppo.api import EpisodesLostError
+from ray_rl.ppo.factory import assignment_of
 from ray_rl.ppo.local_learner import LocalLearner
 from ray_rl.trainer import _train, train
 
@@ -128,7 +129,7 @@ def test_chunks_lost_between_collecting_and_learning_are_collected_again_to_the_
         return batches
 
     def learner_of(spec: EnvSpec, config: TrainConfig) -> LocalLearner:
-        return LocalLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed, fetch)
+        return LocalLearner(assignment_of(spec, config), fetch)
 
     said = io.StringIO()
     config = small(tmp_path / "run", episodes_per_chunk=4)

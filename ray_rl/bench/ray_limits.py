@@ -95,6 +95,7 @@ def learning_costs(n_episodes: int) -> tuple[float, float]:
     Args:
         n_episodes: Episodes of an update.
     """
+    from ray_rl.ppo.api import Assignment
     from ray_rl.ppo.learner import Learner
 
     env = EnvConfig()
@@ -102,7 +103,7 @@ def learning_costs(n_episodes: int) -> tuple[float, float]:
         spec = made.spec
     seconds = []
     ppo = PpoConfig(episodes_per_update=n_episodes)
-    with closing(Learner(spec, PolicyConfig(), ppo, _UPDATES, 0)) as learner:
+    with closing(Learner(Assignment(spec, PolicyConfig(), ppo, _UPDATES, 0))) as learner:
         for update in range(_UPDATES):
             requests = episode_requests(
                 0,

@@ -34,7 +34,7 @@ from ray_rl.envs.registry import make_env
 from ray_rl.episodes import EpisodeRequest, episode_requests
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import LearnerState
-from ray_rl.ppo.factory import true_state_of
+from ray_rl.ppo.factory import assignment_of
 from ray_rl.ppo.ray_learner import RayLearner
 from ray_rl.ray_runtime import connection
 from ray_rl.seeding import Purpose, episode_seeds
@@ -261,7 +261,7 @@ def _end_to_end(config: TrainConfig, mode: str, n_workers: int, step_s: float) -
 
 def _learner(config: TrainConfig) -> RayLearner:
     spec = make_env(config.env).spec
-    return RayLearner(spec, config.policy, config.ppo, config.n_updates, config.run.seed, true_state_of(config))
+    return RayLearner(assignment_of(spec, config))
 
 
 def _n_warm(n_updates: int) -> int:

@@ -9,10 +9,35 @@ from typing import Any, Protocol, Self
 
 from numpy.typing import NDArray
 
+from ray_rl.config import PolicyConfig, PpoConfig
+from ray_rl.envs.api import EnvSpec
+from ray_rl.envs.true_state import TrueState
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.failures import RunError
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.spans import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a learner is to learn, and how; two with the same assignment and the same episodes learn the same.
+
+    Attributes:
+        spec: What the policy sees.
+        policy: Size of the networks.
+        ppo: How to learn, and how many learners share it.
+        n_updates: Updates of the whole run; schedules end with the last.
+        run_seed: Decides first weights and minibatches.
+        true_state: How to play episodes once more for a critic that sees the true state; None: it sees what the actor
+            sees.
+    """
+
+    spec: EnvSpec
+    policy: PolicyConfig
+    ppo: PpoConfig
+    n_updates: int
+    run_seed: int
+    true_state: TrueState | None = None
 
 
 @dataclass(frozen=True, slots=True)

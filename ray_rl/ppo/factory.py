@@ -9,7 +9,7 @@ from ray_rl.config import TrainConfig, UserError
 from ray_rl.envs.api import EnvSpec
 from ray_rl.envs.true_state import TrueState
 from ray_rl.episodes import EpisodeBatch
-from ray_rl.ppo.api import LearnerHandle
+from ray_rl.ppo.api import Assignment, LearnerHandle
 
 _RAY_COLLECTORS = ("ray-tasks", "ray-actors")
 
@@ -24,15 +24,7 @@ def make_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
     if config.collect.collector in _RAY_COLLECTORS:
         from ray_rl.ppo.ray_learner import RayLearner
 
-        return RayLearner(
-            spec,
-            config.policy,
-            config.ppo,
-            config.n_updates,
-            config.run.seed,
-            true_state_of(config),
-            limit_s=config.collect.watchdog_s,
-        )
+        return RayLearner(assignment_of(spec, config), limit_s=config.collect.watchdog_s)
     return make_local_learner(spec, config)
 
 
@@ -51,11 +43,11 @@ def make_local_learner(spec: EnvSpec, config: TrainConfig) -> LearnerHandle:
         from ray_rl.ppo.ray_learner import fetch_batches
 
         fetch = fetch_batches
-    return LocalLearner(
-        spec, config.policy, config.ppo, config.n_updates, config.run.seed, fetch, true_state_of(config)
-    )
+    return LocalLearner(assignment_of(spec, config), fetch)
 
 
-def true_state_of(config: TrainConfig) -> TrueState | None:
-    """How the learner of a run shows its critic the true state; None where the critic sees what the actor sees."""
-    return TrueState(config.env.rules, config.env.actions) if config.policy.critic_sees == "truth" else None
+def assignment_of(spec: EnvSpec, config: TrainConfig) -> Assignment:
+    """What the learner of a run is to learn, and how; arguments as `make_learner`."""
+    sees_truth = config.policy.critic_sees == "truth"
+    true_state = TrueState(config.env.rules, config.env.actions) if sees_truth else None
+    return Assignment(spec, config.policy, config.ppo, config.n_updates, config.run.seed, true_state)

@@ -18,17 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ray_rl.config import PolicyConfig, PpoConfig
+from ray_rl.config import PolicyConfig
 from ray_rl.envs.api import EnvSpec
 from ray_rl.envs.masks import restore_masks
-from ray_rl.envs.true_state import TrueState, spec_with_true_state, with_true_state
+from ray_rl.envs.true_state import spec_with_true_state, with_true_state
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order, protocol_weights
 from ray_rl.policy.actor_critic import ActorCritic
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.policy.recurrent import RecurrentActorCritic
 from ray_rl.ppo import epochs, sequence_epochs
 from ray_rl.ppo.adam import Adam
-from ray_rl.ppo.api import DivergedError, LearnerState, PolicyMismatchError, UpdateStats
+from ray_rl.ppo.api import Assignment, DivergedError, LearnerState, PolicyMismatchError, UpdateStats
 from ray_rl.ppo.batch import Part, Place, PpoBatch, ppo_batch, split
 from ray_rl.ppo.epochs import ActorReport, CriticReport, Shuffle
 from ray_rl.ppo.gae import generalised_advantages
@@ -54,34 +54,19 @@ class Learner:
     """Learns a policy by PPO.
 
     Args:
-        spec: What the policy sees.
-        policy: Size of the networks.
-        ppo: How to learn.
-        n_updates: Updates of the whole run; schedules end with the last.
-        run_seed: Decides first weights and minibatches.
-        team: Channels to the learners that share the batches; all of them are given the same arguments.
+        assignment: What to learn, and how.
+        team: Channels to the learners that share the batches; all of them have the same assignment.
         dtype: Of networks and gradients.
-        true_state: How to play episodes once more for a critic that sees the true state; None: it sees what the actor
-            sees.
     """
 
-    def __init__(
-        self,
-        spec: EnvSpec,
-        policy: PolicyConfig,
-        ppo: PpoConfig,
-        n_updates: int,
-        run_seed: int,
-        team: Team = ALONE,
-        dtype: torch.dtype = torch.float32,
-        true_state: TrueState | None = None,
-    ) -> None:
+    def __init__(self, assignment: Assignment, team: Team = ALONE, dtype: torch.dtype = torch.float32) -> None:
+        spec, policy, ppo = assignment.spec, assignment.policy, assignment.ppo
         self._spec = spec
-        self._true_state = true_state
-        self._critic_spec = spec if true_state is None else spec_with_true_state(spec)
+        self._true_state = assignment.true_state
+        self._critic_spec = spec if self._true_state is None else spec_with_true_state(spec)
         self._config = ppo
-        self._n_updates = n_updates
-        self._run_seed = run_seed
+        self._n_updates = assignment.n_updates
+        self._run_seed = assignment.run_seed
         self._version = 0
         self._scale = ReturnScale()
         self._team = team

@@ -7,12 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-from ray_rl.config import PolicyConfig, PpoConfig
-from ray_rl.envs.api import EnvSpec
-from ray_rl.envs.true_state import TrueState
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import PolicyWeights
-from ray_rl.ppo.api import LearnerState, UpdateStats
+from ray_rl.ppo.api import Assignment, LearnerState, UpdateStats
 from ray_rl.ppo.learner import Learner
 
 
@@ -20,26 +17,16 @@ class LocalLearner:
     """Keeps the promises of `ray_rl.ppo.api.LearnerHandle` in this process; calls run one after another.
 
     Args:
-        spec: What the policy sees.
-        policy: Size of the networks.
-        ppo: How to learn.
-        n_updates: Updates of the whole run.
-        run_seed: Decides first weights and minibatches.
+        assignment: What to learn, and how.
         fetch: Turns batches that came as references into the batches themselves.
-        true_state: As `Learner`.
     """
 
     def __init__(
         self,
-        spec: EnvSpec,
-        policy: PolicyConfig,
-        ppo: PpoConfig,
-        n_updates: int,
-        run_seed: int,
+        assignment: Assignment,
         fetch: Callable[[Sequence[EpisodeBatch | Any]], Sequence[EpisodeBatch]] = list,
-        true_state: TrueState | None = None,
     ) -> None:
-        self._learner = Learner(spec, policy, ppo, n_updates, run_seed, true_state=true_state)
+        self._learner = Learner(assignment)
         self._fetch = fetch
         self._turns = ThreadPoolExecutor(1, "learner-turns")
 

@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any, Self
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from ray_rl.config import PolicyConfig, PpoConfig
-from ray_rl.envs.api import EnvSpec
-from ray_rl.envs.true_state import TrueState
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import PolicyWeights
-from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerSilentError, LearnerState, UpdateStats
+from ray_rl.ppo.api import (
+    Assignment,
+    EpisodesLostError,
+    LearnerDiedError,
+    LearnerSilentError,
+    LearnerState,
+    UpdateStats,
+)
 from ray_rl.ray_runtime import this_node
 from ray_rl.ray_start import START_S
 from ray_rl.spans import Spans
@@ -41,27 +45,20 @@ _FETCH_S = 20.0
 class _LearnerProcess:
     """What runs in the actor: a `Learner`, or the first of a team, that resolves references.
 
-    Arguments as `RayLearner`.
+    Args:
+        assignment: What to learn, and how.
     """
 
-    def __init__(
-        self,
-        spec: EnvSpec,
-        policy: PolicyConfig,
-        ppo: PpoConfig,
-        n_updates: int,
-        run_seed: int,
-        true_state: TrueState | None,
-    ) -> None:
+    def __init__(self, assignment: Assignment) -> None:
         from ray_rl.ppo.learner import Learner
 
         self._learner: Learner | LearnerTeam
-        if ppo.n_learners == 1:
-            self._learner = Learner(spec, policy, ppo, n_updates, run_seed, true_state=true_state)
+        if assignment.ppo.n_learners == 1:
+            self._learner = Learner(assignment)
         else:
             from ray_rl.ppo.ray_team import LearnerTeam
 
-            self._learner = LearnerTeam(spec, policy, ppo, n_updates, run_seed, true_state)
+            self._learner = LearnerTeam(assignment)
 
     def pid(self) -> int:
         """Number of the actor's process."""
@@ -155,12 +152,7 @@ class RayLearner:
     """Keeps the promises of `ray_rl.ppo.api.LearnerHandle` by an actor on the driver's node; Ray is connected already.
 
     Args:
-        spec: What the policy sees.
-        policy: Size of the networks.
-        ppo: How to learn; with several learners the actor is the first of them.
-        n_updates: Updates of the whole run.
-        run_seed: Decides first weights and minibatches.
-        true_state: As `ray_rl.ppo.learner.Learner`.
+        assignment: What to learn, and how; of several learners the actor is the first.
         num_cpus: CPUs that Ray sets aside for it. With 0 it shares with the workers, which mostly wait while it works.
         limit_s: Longest time that it may take for an answer, or an update that is waited for, in seconds; while it
             starts `START_S` if that is longer.
@@ -169,18 +161,8 @@ class RayLearner:
         Whatever building the learner raises.
     """
 
-    def __init__(
-        self,
-        spec: EnvSpec,
-        policy: PolicyConfig,
-        ppo: PpoConfig,
-        n_updates: int,
-        run_seed: int,
-        true_state: TrueState | None = None,
-        num_cpus: float = 0,
-        limit_s: float = 300.0,
-    ) -> None:
-        self._arguments = (spec, policy, ppo, n_updates, run_seed, true_state)
+    def __init__(self, assignment: Assignment, num_cpus: float = 0, limit_s: float = 300.0) -> None:
+        self._assignment = assignment
         self._num_cpus = num_cpus
         self._limit_s = limit_s
         self._pending: RayPendingUpdate | None = None
@@ -192,7 +174,7 @@ class RayLearner:
         actor_class: Any = ray.remote(_LearnerProcess)
         options = actor_class.options(num_cpus=self._num_cpus, max_restarts=0, scheduling_strategy=this_node())
         self._started_at = time.monotonic()
-        return options.remote(*self._arguments)
+        return options.remote(self._assignment)
 
     def update(self, batches: Sequence[EpisodeBatch | Any]) -> RayPendingUpdate:
         """Start to learn from episodes or references to them, in any order; returns at once."""

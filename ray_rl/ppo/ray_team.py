@@ -16,13 +16,11 @@ import psutil
 import ray
 from ray.exceptions import RayActorError
 
-from ray_rl.config import PolicyConfig, PpoConfig
-from ray_rl.envs.api import EnvSpec
 from ray_rl.envs.masks import restore_masks
-from ray_rl.envs.true_state import TrueState, with_true_state
+from ray_rl.envs.true_state import with_true_state
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order
 from ray_rl.policy.inference import PolicyWeights
-from ray_rl.ppo.api import LearnerDiedError, LearnerState, UpdateStats
+from ray_rl.ppo.api import Assignment, LearnerDiedError, LearnerState, UpdateStats
 from ray_rl.ppo.batch import Part, check_episodes, split
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.team import TeamBrokenError, join_team, meeting_place
@@ -36,18 +34,16 @@ class _Member:
     """What runs in the actor of another learner.
 
     Args:
-        arguments: Those of the first learner.
-        size: Number of learners.
+        assignment: That of the first learner.
         rank: Number of this one, from 1.
         host: Address of the first learner.
         port: Where the learners find each other there.
     """
 
-    def __init__(self, arguments: tuple[Any, ...], size: int, rank: int, host: str, port: int) -> None:
+    def __init__(self, assignment: Assignment, rank: int, host: str, port: int) -> None:
         _speak_by_the_clusters_network()
-        spec, policy, ppo, n_updates, run_seed, true_state = arguments
-        team = join_team(meeting_place(host, port), rank, size)
-        self._learner = Learner(spec, policy, ppo, n_updates, run_seed, team, true_state=true_state)
+        team = join_team(meeting_place(host, port), rank, assignment.ppo.n_learners)
+        self._learner = Learner(assignment, team)
 
     def pid(self) -> int:
         """Number of the actor's process."""
@@ -66,37 +62,21 @@ class LearnerTeam:
     """The first of several learners; runs in an actor. It is used as a `Learner` is.
 
     Args:
-        spec: What the policy sees.
-        policy: Size of the networks.
-        ppo: How to learn, and how many learners there are.
-        n_updates: Updates of the whole run.
-        run_seed: Decides first weights and minibatches.
-        true_state: As `Learner`.
+        assignment: What to learn, how, and how many learners there are.
     """
 
-    def __init__(
-        self,
-        spec: EnvSpec,
-        policy: PolicyConfig,
-        ppo: PpoConfig,
-        n_updates: int,
-        run_seed: int,
-        true_state: TrueState | None,
-    ) -> None:
-        arguments = (spec, policy, ppo, n_updates, run_seed, true_state)
-        self._spec = spec
-        self._true_state = true_state
-        self._size = ppo.n_learners
+    def __init__(self, assignment: Assignment) -> None:
+        self._spec = assignment.spec
+        self._true_state = assignment.true_state
+        self._size = assignment.ppo.n_learners
         self._broken: str | None = None
         host = _speak_by_the_clusters_network()
         self._store = meeting_place(host)
         member: Any = ray.remote(_Member)
         member = member.options(num_cpus=0, max_restarts=0, scheduling_strategy=_placement(self._size))
-        self._members = [
-            member.remote(arguments, self._size, rank, host, self._store.port) for rank in range(1, self._size)
-        ]
+        self._members = [member.remote(assignment, rank, host, self._store.port) for rank in range(1, self._size)]
         team = join_team(self._store, 0, self._size)
-        self._learner = Learner(spec, policy, ppo, n_updates, run_seed, team, true_state=true_state)
+        self._learner = Learner(assignment, team)
 
     def pids(self) -> list[int]:
         """Numbers of the processes of all learners, this one's first."""

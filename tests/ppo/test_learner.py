@@ -16,7 +16,7 @@ from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.inference import MlpPolicy
-from ray_rl.ppo.api import DivergedError, LearnerState, PolicyMismatchError
+from ray_rl.ppo.api import Assignment, DivergedError, LearnerState, PolicyMismatchError
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.local_learner import LocalLearner
 
@@ -28,7 +28,7 @@ def config(**changes: Any) -> PpoConfig:
 
 
 def masked_learner(seed: int = 0, n_updates: int = 10, **changes: Any) -> Learner:
-    return Learner(MASKED, POLICY, config(**changes), n_updates, seed)
+    return Learner(Assignment(MASKED, POLICY, config(**changes), n_updates, seed))
 
 
 def masked_chunks(learner: Learner, version: int | None = None) -> list[EpisodeBatch]:
@@ -56,7 +56,7 @@ def learner() -> Iterator[Learner]:
 
 
 def test_it_learns_to_name_the_symbol() -> None:
-    with closing(Learner(IDENTITY, POLICY, config(minibatches=4, learning_rate=1e-2), 30, 1)) as learner:
+    with closing(Learner(Assignment(IDENTITY, POLICY, config(minibatches=4, learning_rate=1e-2), 30, 1))) as learner:
         first = learner.update([identity_episodes(learner.weights(), 0, 0, 64)])
         while learner.version < 30:
             learner.update([identity_episodes(learner.weights(), learner.version, 1000 * learner.version, 64)])
@@ -79,7 +79,7 @@ def test_an_episode_that_never_ends_needs_its_truncation_to_bootstrap(
     ppo = config(
         discount=0.8, gae_lambda=1.0, learning_rate=1e-2, final_learning_rate=1e-4, normalise_returns=normalise_returns
     )
-    with closing(Learner(spec, POLICY, ppo, 150, 0)) as learner:
+    with closing(Learner(Assignment(spec, POLICY, ppo, 150, 0))) as learner:
         for version in range(150):
             learner.update([_still_episodes(learner, version, terminated)])
         state = learner.state()
@@ -295,7 +295,7 @@ def test_the_callers_thread_and_torchs_random_numbers_stay_as_they_are() -> None
 
 
 def test_in_a_thread_it_gives_the_same_bits_and_the_error_comes_out_of_the_result() -> None:
-    with closing(masked_learner()) as plain, LocalLearner(MASKED, POLICY, config(), 10, 0) as threaded:
+    with closing(masked_learner()) as plain, LocalLearner(Assignment(MASKED, POLICY, config(), 10, 0)) as threaded:
         chunks = masked_chunks(plain)
         pending = threaded.update(chunks)
         expected = plain.update(chunks)

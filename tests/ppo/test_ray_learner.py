@@ -14,7 +14,7 @@ import ray
 from made_episodes import MASKED, masked_episodes
 
 from ray_rl.config import PolicyConfig, PpoConfig, TrainConfig
-from ray_rl.ppo.api import EpisodesLostError, LearnerDiedError, LearnerSilentError, LearnerState
+from ray_rl.ppo.api import Assignment, EpisodesLostError, LearnerDiedError, LearnerSilentError, LearnerState
 from ray_rl.ppo.factory import make_learner
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.local_learner import LocalLearner
@@ -33,12 +33,12 @@ def connected() -> Iterator[None]:
 
 @pytest.fixture
 def learner(connected: None) -> Iterator[RayLearner]:
-    with RayLearner(MASKED, POLICY, PPO, 10, 0) as made:
+    with RayLearner(Assignment(MASKED, POLICY, PPO, 10, 0)) as made:
         yield made
 
 
 def test_in_an_actor_it_gives_the_same_bits(learner: RayLearner) -> None:
-    with closing(Learner(MASKED, POLICY, PPO, 10, 0)) as plain:
+    with closing(Learner(Assignment(MASKED, POLICY, PPO, 10, 0))) as plain:
         chunks = [masked_episodes(plain.weights(), 0, 10 * k, 10) for k in range(3)]
         expected = plain.update(chunks)
         pending = learner.update([ray.put(chunks[0]), chunks[1], ray.put(chunks[2])])
@@ -65,7 +65,7 @@ def test_errors_come_home_as_they_were_raised(learner: RayLearner) -> None:
 
 def test_another_takes_over_when_it_dies_and_every_bit_is_the_same(learner: RayLearner) -> None:
     """Killed with its first update under way, and between two updates."""
-    with closing(Learner(MASKED, POLICY, PPO, 10, 0)) as plain:
+    with closing(Learner(Assignment(MASKED, POLICY, PPO, 10, 0))) as plain:
         pid, first = learner.pid(), masked_episodes(plain.weights(), 0, 0, 10)
         pending = learner.update([ray.put(first)])
         os.kill(pid, signal.SIGKILL)
@@ -95,7 +95,7 @@ def test_a_learner_that_dies_again_and_again_says_so(learner: RayLearner) -> Non
 def test_a_learner_that_falls_silent_is_given_up_and_what_it_had_learned_is_kept(
     connected: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with RayLearner(MASKED, POLICY, PPO, 10, 0, limit_s=0.5) as learner:
+    with RayLearner(Assignment(MASKED, POLICY, PPO, 10, 0), limit_s=0.5) as learner:
         first = masked_episodes(learner.weights(), 0, 0, 10)
         learner.update([first]).result(timeout=120)
         second = masked_episodes(learner.weights(), 1, 10, 10)

@@ -18,7 +18,7 @@ from made_episodes import MASKED, masked_episodes
 from ray_rl.checkpoint import load_checkpoint
 from ray_rl.config import PolicyConfig, PpoConfig, TrainConfig, UserError
 from ray_rl.ppo import ray_learner
-from ray_rl.ppo.api import LearnerDiedError
+from ray_rl.ppo.api import Assignment, LearnerDiedError
 from ray_rl.ppo.factory import make_local_learner
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.ray_learner import RayLearner
@@ -38,7 +38,8 @@ def connected() -> Iterator[None]:
 def test_processes_together_are_one_learner_and_another_team_takes_over_when_one_dies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with RayLearner(MASKED, POLICY, PPO, 10, 0) as team, closing(Learner(MASKED, POLICY, PPO, 10, 0)) as alone:
+    assignment = Assignment(MASKED, POLICY, PPO, 10, 0)
+    with RayLearner(assignment) as team, closing(Learner(assignment)) as alone:
         pids = team.pids()
         assert len(set(pids)) == 3
         for version in range(2):

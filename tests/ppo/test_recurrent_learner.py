@@ -16,7 +16,7 @@ from ray_rl.episodes import EpisodeBatch, concatenate_in_order, take_episodes
 from ray_rl.policy.acting import acting_policy
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.policy.recurrent import RecurrentActorCritic
-from ray_rl.ppo.api import PolicyMismatchError
+from ray_rl.ppo.api import Assignment, PolicyMismatchError
 from ray_rl.ppo.batch import Place
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.sequence_epochs import evaluate_values
@@ -68,7 +68,7 @@ def recall_episodes(
 
 def run(policy: PolicyConfig, n_updates: int) -> float:
     """Mean reward of the last update's episodes."""
-    with closing(Learner(RECALL, policy, config(), n_updates, 0)) as learner:
+    with closing(Learner(Assignment(RECALL, policy, config(), n_updates, 0))) as learner:
         for version in range(n_updates):
             batch = recall_episodes(learner.weights(), version, 128)
             learner.update([batch])
@@ -81,7 +81,7 @@ def test_it_learns_what_only_a_memory_can() -> None:
 
 
 def test_the_first_ratio_is_exactly_one_and_the_record_is_checked() -> None:
-    with closing(Learner(RECALL, GRU, config(), 9, 0)) as learner:
+    with closing(Learner(Assignment(RECALL, GRU, config(), 9, 0))) as learner:
         for version in range(3):
             lengths = np.random.default_rng(version).integers(1, LENGTH + 1, 30)
             stats = learner.update([recall_episodes(learner.weights(), version, 30, lengths)])
@@ -102,13 +102,18 @@ def test_going_on_from_a_saved_state_changes_no_bit() -> None:
             learner.update([recall_episodes(learner.weights(), learner.version, 40)])
         return learner
 
-    with closing(Learner(RECALL, GRU, config(), 6, 0)) as whole, closing(Learner(RECALL, GRU, config(), 6, 0)) as first:
+    with (
+        closing(Learner(Assignment(RECALL, GRU, config(), 6, 0))) as whole,
+        closing(Learner(Assignment(RECALL, GRU, config(), 6, 0))) as first,
+    ):
         expected, saved = go_on(whole, 4).state(), go_on(first, 2).state()
-    with closing(Learner(RECALL, GRU, config(), 6, 5)) as other:  # other first weights, which the state replaces
+    with closing(
+        Learner(Assignment(RECALL, GRU, config(), 6, 5))
+    ) as other:  # other first weights, which the state replaces
         other.load_state(saved)
         assert other.version == 2
         np.testing.assert_array_equal(other.weights().values, PolicyWeights.from_network(saved.arrays).values)
-    with closing(Learner(RECALL, GRU, config(), 6, 0)) as second:
+    with closing(Learner(Assignment(RECALL, GRU, config(), 6, 0))) as second:
         second.load_state(saved)
         found = go_on(second, 2).state()
     for name, values in expected.arrays.items():
@@ -135,4 +140,4 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="exceed the 8 episodes of an update: policy gru learns from whole episodes"):
         TrainConfig.from_mapping(values, "test")
     with pytest.raises(ValueError, match="learners that share a batch"):
-        Learner(RECALL, GRU, config(), 1, 0, Team(Channel(), Channel()))
+        Learner(Assignment(RECALL, GRU, config(), 1, 0), Team(Channel(), Channel()))

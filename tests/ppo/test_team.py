@@ -17,7 +17,7 @@ from torch import distributed
 
 from ray_rl.config import PolicyConfig, PpoConfig
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order
-from ray_rl.ppo.api import LearnerState, PolicyMismatchError, UpdateStats
+from ray_rl.ppo.api import Assignment, LearnerState, PolicyMismatchError, UpdateStats
 from ray_rl.ppo.batch import split
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.team import ALONE, Team, TeamBrokenError, join_team
@@ -31,7 +31,7 @@ def config(**changes: Any) -> PpoConfig:
 
 
 def make(team: Team = ALONE, dtype: torch.dtype = torch.float64, **changes: Any) -> Learner:
-    return Learner(MASKED, POLICY, config(**changes), 10, 0, team, dtype)
+    return Learner(Assignment(MASKED, POLICY, config(**changes), 10, 0), team, dtype)
 
 
 def chunks(learner: Learner, count: int = 10) -> list[EpisodeBatch]:

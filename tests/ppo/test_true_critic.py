@@ -18,7 +18,7 @@ from ray_rl.envs.true_state import TrueState
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order, episode_requests
 from ray_rl.policy.acting import acting_policy
 from ray_rl.policy.inference import PolicyWeights
-from ray_rl.ppo.api import UpdateStats
+from ray_rl.ppo.api import Assignment, UpdateStats
 from ray_rl.ppo.batch import split
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.team import ALONE, Team, join_team
@@ -34,7 +34,7 @@ PPO = PpoConfig(minibatches=2, epochs=3, learner_threads=1)
 def make(
     policy: PolicyConfig, true_state: TrueState | None, team: Team = ALONE, dtype: torch.dtype = torch.float32
 ) -> Learner:
-    return Learner(ENV.spec, policy, PPO, 30, 0, team, dtype, true_state)
+    return Learner(Assignment(ENV.spec, policy, PPO, 30, 0, true_state), team, dtype)
 
 
 def episodes(weights: PolicyWeights, version: int, count: int = 40) -> EpisodeBatch:
