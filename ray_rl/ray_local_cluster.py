@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import ray
 
-from ray_rl.ray_start import NO_TASK_EVENTS
+from ray_rl.ray_start import UNWATCHED
 
 _JOIN_S = 120.0
 """How long a node may take to join, in seconds; on a busy machine many start at once."""
@@ -31,7 +31,7 @@ def local_cluster(system_config: Mapping[str, int], store_bytes: int = STORE_BYT
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": store_bytes}
     cluster: Any = cast("Any", Cluster)(
-        initialize_head=True, head_node_args={**head, "_system_config": {**NO_TASK_EVENTS, **system_config}}
+        initialize_head=True, head_node_args={**head, "_system_config": {**UNWATCHED, **system_config}}
     )
     try:
         yield cluster

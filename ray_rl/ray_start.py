@@ -24,9 +24,9 @@ _HEAR_S = 5.0
 _STORE_BYTES = 2**30
 """Object store: many times the episodes of an update."""
 _SMALLEST_STORE_BYTES = 80 * 2**20
-NO_TASK_EVENTS = {"task_events_report_interval_ms": 0}
+UNWATCHED = {"task_events_report_interval_ms": 0, "enable_metrics_collection": False, "event_stats": False}
 """System configuration of a Ray without a dashboard. Otherwise each task is reported to the head, which remembers the
-last 100,000 of them, for nobody."""
+last 100,000 of them, and every worker counts and times what its threads do, for nobody."""
 
 
 class _TooLongError(Exception):
@@ -68,7 +68,7 @@ def start_local(n_workers: int, limit_s: float = START_S) -> list[int]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 object_store_memory=max(_SMALLEST_STORE_BYTES, min(_STORE_BYTES, free_shm // 2)),
-                _system_config=dict(NO_TASK_EVENTS),
+                _system_config=dict(UNWATCHED),
             )
     except Exception as error:
         kill()
