@@ -125,6 +125,7 @@ def _step_together(env: BatchedEnv, policy: ActingPolicy, requests: Sequence[Epi
     """Step B episodes together until all are over; a slot whose episode is over waits for the others.
 
     Steps of environments that wait are waits and little else, so what needs no step is done before and after the loop.
+    Where hundreds of processes share a few cores each finds the caches cold: a ufunc then costs as much as the network.
     """
     spec = env.spec
     n, n_steps = len(requests), max(r.max_steps for r in requests)
@@ -143,7 +144,8 @@ def _step_together(env: BatchedEnv, policy: ActingPolicy, requests: Sequence[Epi
     policy_s = 0.0
     started = time.perf_counter()
     policy.begin(n)
-    observations[0] = _checked("observations", env.reset(requests), observations[0].shape, running)
+    seen_shape, per_slot = observations.shape[1:], rewards.shape[1:]
+    observations[0] = _checked("observations", env.reset(requests), seen_shape)
     for step in range(n_steps):
         if spec.has_action_masks:
             masks[step] = _checked_masks(env.action_masks(), masks[step].shape, running)
@@ -152,18 +154,21 @@ def _step_together(env: BatchedEnv, policy: ActingPolicy, requests: Sequence[Epi
         actions[step], log_probs[step] = policy.act(observations[step], allowed, uniforms[step], greedy)
         policy_s += time.perf_counter() - asked
         result = env.step(actions[step])
-        observations[step + 1] = _checked("observations", result.observations, observations[0].shape, running)
-        rewards[step] = _checked("rewards", result.rewards, running.shape, running)
+        observations[step + 1] = _checked("observations", result.observations, seen_shape)
+        rewards[step] = _checked("rewards", result.rewards, per_slot)
         if result.verdicts is not None:
             verdicts[step] = result.verdicts
-        over = result.terminated | result.truncated
-        if over.any():
+        if True in result.terminated.tolist() or True in result.truncated.tolist():
+            over = result.terminated | result.truncated
             ends = running & over
             lengths[ends] = step + 1
             terminated[ends] = result.terminated[ends]
             running = running & ~over
             if not running.any():
                 break
+    happened = np.where(running, n_steps, lengths)
+    _check_finite("observations", observations, happened + 1)
+    _check_finite("rewards", rewards, happened)
     if running.any():
         raise EnvError(int(np.argmax(running)), f"the episode goes on after {n_steps} steps")
     env_s = time.perf_counter() - started - policy_s
@@ -186,15 +191,20 @@ def _step_together(env: BatchedEnv, policy: ActingPolicy, requests: Sequence[Epi
     )
 
 
-def _checked(what: str, values: NDArray[Any], shape: tuple[int, ...], running: NDArray[np.bool_]) -> NDArray[Any]:
-    """The values as they are, once their shape is right and every running slot's numbers are finite."""
-    if np.shape(values) != shape:
-        raise EnvError(0, f"{what} have shape {np.shape(values)}, the environment's spec says {shape}")
-    if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
-        wrong = running & ~finite.reshape(len(running), -1).all(axis=1)
-        if wrong.any():
-            raise EnvError(int(np.argmax(wrong)), f"{what} hold a number that is not finite")
+def _checked(what: str, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """The values as they are, once their shape is right."""
+    if values.shape != shape:
+        raise EnvError(0, f"{what} have shape {values.shape}, the environment's spec says {shape}")
     return values
+
+
+def _check_finite(what: str, values: NDArray[Any], counts: NDArray[np.integer[Any]]) -> None:
+    """Refuse numbers that are not finite among the first [n] so many of each slot, of [T, n, …] values."""
+    if values.dtype.kind != "f":
+        return
+    wrong = ~np.isfinite(values).reshape(*values.shape[:2], -1).all(axis=2) & (np.arange(len(values))[:, None] < counts)
+    if wrong.any():
+        raise EnvError(int(np.argwhere(wrong)[0, 1]), f"{what} hold a number that is not finite")
 
 
 def _checked_masks(

@@ -22,6 +22,9 @@ _N_ACTIONS = 145
 _SPREAD = 0.6
 """Standard deviation of the logarithm of a wait: the slowest of 100 takes about four times the mean."""
 
+_NO, _YES = np.array([False]), np.array([True])
+_NO.flags.writeable = _YES.flags.writeable = False
+
 
 class LatencyEnv:
     """Episodes of CAGE-2's size that wait in every step, one at a time.
@@ -72,8 +75,8 @@ class LatencyEnv:
             raise ValueError("the episode is over, or none was begun: reset first")
         time.sleep(self._waits_s[step])
         self._step += 1
-        over = self._step == len(self._waits_s)
-        return StepResult(self._observations[step + 1], self._rewards[step], np.array([False]), np.array([over]))
+        over = _YES if self._step == len(self._waits_s) else _NO
+        return StepResult(self._observations[step + 1], self._rewards[step], _NO, over)
 
     def close(self) -> None:
         """Nothing to release."""

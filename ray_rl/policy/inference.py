@@ -86,6 +86,7 @@ class MlpPolicy:
     def __init__(self, weights: PolicyWeights) -> None:
         self.weights = PolicyWeights(_read_only(weights.sizes), _read_only(weights.values))
         self._scratch = make_scratch(weights.sizes)
+        self._inputs = np.empty((0, int(weights.sizes[0])), dtype=np.float32)
 
     def begin(self, n_episodes: int) -> None:
         """Nothing to forget: an MLP remembers nothing."""
@@ -112,9 +113,11 @@ class MlpPolicy:
             action_masks = np.ones((len(observations), int(self.weights.sizes[-1])), dtype=np.bool_)
         actions = np.empty(len(observations), dtype=np.int64)
         log_probs = np.empty(len(observations), dtype=np.float32)
-        observations = np.ascontiguousarray(observations, dtype=np.float32)
+        if len(self._inputs) != len(observations):
+            self._inputs = np.empty((len(observations), self._inputs.shape[1]), dtype=np.float32)
+        self._inputs[...] = observations
         _act_rows(
-            observations,
+            self._inputs,
             action_masks,
             uniforms,
             greedy,
