@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -91,6 +92,25 @@ def episode_requests(
             range(first, first + count), seeds.tolist(), agents, orders, strict=True
         )
     ]
+
+
+PackedRequests = list[tuple[Any, ...]]
+"""Requests as plain values."""
+
+_values_of = attrgetter(*(field.name for field in fields(EpisodeRequest)))
+
+
+def packed(requests: Iterable[EpisodeRequest]) -> PackedRequests:
+    """Requests for another process: plain values are written several times faster than objects.
+
+    The simulator plays ten thousand episodes a second, and Ray takes 4 µs for each object that it sends.
+    """
+    return [_values_of(request) for request in requests]
+
+
+def unpacked(requests: PackedRequests) -> list[EpisodeRequest]:
+    """The requests that were packed."""
+    return [EpisodeRequest(*values) for values in requests]
 
 
 def _draw_orders(seeds: NDArray[np.uint64]) -> list[int]:

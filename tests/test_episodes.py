@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +17,9 @@ from ray_rl.episodes import (
     action_dtype,
     concatenate_in_order,
     episode_requests,
+    packed,
     protocol_weights,
+    unpacked,
 )
 from ray_rl.seeding import Purpose
 
@@ -71,6 +75,15 @@ def test_requests_depend_on_seed_purpose_and_index_alone() -> None:
     assert whole == parts
     other = episode_requests(9, 0, 20, red_agent="mixed", max_steps=100, purpose=Purpose.VALIDATE)
     assert {r.seed for r in whole}.isdisjoint(r.seed for r in other)
+
+
+def test_requests_arrive_as_they_were_sent() -> None:
+    sent = episode_requests(
+        3, 7, 20, red_agent="mixed", max_steps=30, purpose=Purpose.VALIDATE, greedy=True, order="random"
+    )
+    arrived = unpacked(pickle.loads(pickle.dumps(packed(sent))))
+    assert arrived == sent
+    assert {type(request.purpose) for request in arrived} == {Purpose}
 
 
 def test_mixture_has_its_shares() -> None:

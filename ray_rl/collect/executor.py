@@ -27,7 +27,7 @@ from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Watchdog
 from ray_rl.collect.worker import run_chunk
 from ray_rl.env_options import EnvOptions
-from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
+from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest, PackedRequests, packed, unpacked
 from ray_rl.failures import UserError
 from ray_rl.interruption import deaf_children
 from ray_rl.policy.inference import PolicyWeights
@@ -122,7 +122,7 @@ class ExecutorCollector:
             run = self._again.popleft() if self._again else self._next_run()
             try:
                 with deaf_children():  # the pool starts its processes one by one, as work comes in
-                    future = self._pool.submit(_run_chunk, self._env, *run.weights.place, run.requests)
+                    future = self._pool.submit(_run_chunk, self._env, *run.weights.place, packed(run.requests))
             except BrokenProcessPool:  # a process died since we last looked
                 self._rebuild()
                 self._again.append(run)
@@ -280,9 +280,9 @@ def _end_with_driver() -> None:
 
 
 def _run_chunk(
-    env: EnvOptions, name: str, n_sizes: int, n_values: int, policy_version: int, requests: Sequence[EpisodeRequest]
+    env: EnvOptions, name: str, n_sizes: int, n_values: int, policy_version: int, requests: PackedRequests
 ) -> tuple[ChunkSummary, EpisodeBatch]:
-    return run_chunk(env, _copy_weights(name, n_sizes, n_values), requests, policy_version)
+    return run_chunk(env, _copy_weights(name, n_sizes, n_values), unpacked(requests), policy_version)
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from ray_rl.collect.backlog import Backlog, Watchdog
 from ray_rl.collect.ray_tasks import get_summaries, name_episode
 from ray_rl.collect.worker import run_chunk
 from ray_rl.env_options import EnvOptions
-from ray_rl.episodes import EpisodeBatch, EpisodeRequest
+from ray_rl.episodes import EpisodeBatch, EpisodeRequest, PackedRequests, packed, unpacked
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ray_runtime import put_once, wait_some
 
@@ -36,9 +36,9 @@ class _Sampler:
 
     @ray.method(num_returns=2)
     def collect(
-        self, weights: PolicyWeights, requests: Sequence[EpisodeRequest], policy_version: int
+        self, weights: PolicyWeights, requests: PackedRequests, policy_version: int
     ) -> tuple[ChunkSummary, EpisodeBatch]:
-        return run_chunk(self._env, weights, requests, policy_version)
+        return run_chunk(self._env, weights, unpacked(requests), policy_version)
 
 
 class RayActorsCollector:
@@ -99,7 +99,7 @@ class RayActorsCollector:
         while self._backlog and self._idle:
             actor = self._idle.popleft()
             requests = self._backlog.take()
-            summary, batch = actor.collect.remote(self._weights_ref, requests, self._policy_version)
+            summary, batch = actor.collect.remote(self._weights_ref, packed(requests), self._policy_version)
             self._running[summary] = (requests, batch, actor)
 
     def _take_in(self, done: list[ray.ObjectRef[Any]]) -> None:
