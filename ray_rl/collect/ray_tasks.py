@@ -6,7 +6,7 @@ the episodes, which go from the worker's store to the learner's without passing 
 with its worker runs again elsewhere. One that takes far longer than others (on a slow node, or behind a link that is
 cut) is sent once more with the same weights, before anything that waits; the copy that finishes first counts. The
 others may run to their end: what is merely slow (a worker that has just started) is left alone, and only what goes on
-for as long again is taken for stuck and killed.
+for minutes is taken for stuck and killed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Punctuality, Watchdog
 from ray_rl.collect.worker import run_chunk
 from ray_rl.env_options import EnvOptions
-from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
+from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest, PackedRequests, packed, unpacked
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ray_runtime import (
     ask_for_cpus,
@@ -61,10 +61,10 @@ _log = logging.getLogger(__name__)
 
 @ray.remote(num_cpus=1, num_returns=2, max_retries=_RETRIES)
 def collect_chunk(
-    weights: PolicyWeights, env: EnvOptions, requests: Sequence[EpisodeRequest], policy_version: int
+    weights: PolicyWeights, env: EnvOptions, requests: PackedRequests, policy_version: int
 ) -> tuple[ChunkSummary, EpisodeBatch]:
     """Run a chunk of episodes; stateless: what it returns depends on its arguments alone."""
-    return run_chunk(env, weights, requests, policy_version)
+    return run_chunk(env, weights, unpacked(requests), policy_version)
 
 
 @dataclass(eq=False)
@@ -100,6 +100,8 @@ class RayTasksCollector:
         autoscale_cpus: Most CPUs to ask the cluster's autoscaler for; 0: for twice those that are there, again and
             again, while episodes wait.
         late_s: Shortest time after which a task may count as late, in seconds.
+        stuck_s: Shortest time after which a copy that was outrun may count as stuck, in seconds. Workers that start
+            while a machine compiles or many others start take minutes; killed and begun anew they never would.
         ray_outlives_it: Whether Ray goes on when the collector is closed, so that tasks under way must be ended. One
             that ends with it ends them; killing their workers just before makes Ray report deaths while it ends.
     """
@@ -112,6 +114,7 @@ class RayTasksCollector:
         watchdog_s: float,
         autoscale_cpus: int = 0,
         late_s: float = 5.0,
+        stuck_s: float = 300.0,
         ray_outlives_it: bool = True,
     ) -> None:
         self._ray_outlives_it = ray_outlives_it
@@ -121,6 +124,7 @@ class RayTasksCollector:
         self._backlog = Backlog(n_workers or max(1, self._n_cpus), episodes_per_chunk)
         self._watchdog = Watchdog(watchdog_s)
         self._punctuality = Punctuality(late_s)
+        self._stuck_s = stuck_s
         self._autoscale_cpus = autoscale_cpus
         self._usable_cpus = self._asked_for_cpus = 0
         self._looked_at = time.monotonic()
@@ -214,7 +218,8 @@ class RayTasksCollector:
             refs = list(self._outrun)
             for ref in ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0]:
                 del self._outrun[ref]
-        for ref in [ref for ref, since in self._outrun.items() if self._is_late(since, _COPIES)]:
+        long_ago = time.monotonic() - self._stuck_s
+        for ref in [r for r, since in self._outrun.items() if since < long_ago and self._is_late(since, _COPIES)]:
             ray.cancel(ref, force=True)
             del self._outrun[ref]
 
@@ -253,7 +258,8 @@ class RayTasksCollector:
         return (1 + _QUEUED_PER_CPU) * self._backlog.n_workers
 
     def _send(self, run: _Run) -> None:
-        summary, batch = cast("Any", collect_chunk).remote(run.weights, self._env, run.requests, run.policy_version)
+        requests = packed(run.requests)
+        summary, batch = cast("Any", collect_chunk).remote(run.weights, self._env, requests, run.policy_version)
         self._n_sent += 1
         run.number, run.sent_at = self._n_sent, time.monotonic()
         run.copies[summary] = batch, run.number

@@ -233,7 +233,7 @@ def test_who_was_outrun_works_on_when_it_was_only_slow_and_is_killed_when_it_is_
     """Killed at once, workers that are slow because they have just started would never get beyond that."""
     node = add_node(cluster, 4)
     requests = requests_for(40)
-    with collector(late_s=1.0, episodes_per_chunk=1) as on_cluster:
+    with collector(late_s=1.0, stuck_s=4.0, episodes_per_chunk=1) as on_cluster:
         workers: set[int] = set()
         give_up_at = time.monotonic() + 60
         while len(workers) < 4:
