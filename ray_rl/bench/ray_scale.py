@@ -34,10 +34,6 @@ _RESERVE_BYTES = 2 * 2**30
 _NODE_BYTES, _WORKER_BYTES = 300 * 2**20, 120 * 2**20
 """What a node and each of its workers are taken to need, before any has been measured."""
 
-_PATIENT = {"worker_register_timeout_seconds": 900}
-"""By itself Ray gives up a worker that has not started within a minute, and starts another: where many start on few
-cores, none of them ever would."""
-
 _LEARNED_EPISODES = 200
 """Episodes of an update, where the learner is measured."""
 
@@ -168,7 +164,7 @@ def bench_scale(settings: ScaleSettings, say: Callable[[str], None] = lambda _: 
     os.environ["PYTHONPATH"] = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
     say("learner")
     learn_s, episode_bytes = learning_costs(_LEARNED_EPISODES)
-    with local_cluster(_PATIENT, _HEAD_STORE_BYTES) as cluster:
+    with local_cluster({}, _HEAD_STORE_BYTES) as cluster:
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         rows, not_run = _measure_nodes(cluster, settings, say)
         say("object store")

@@ -205,6 +205,20 @@ def test_copies_that_were_outrun_and_never_end_do_not_keep_back_what_waits(clust
     cluster.remove_node(node)
 
 
+def test_who_was_outrun_has_minutes_before_it_counts_as_stuck(cluster: Cluster) -> None:
+    """A worker that starts beside many others, or on a machine that compiles, takes longer than any chunk."""
+    node = add_node(cluster)
+    starting: Any = ray.remote(num_cpus=0, resources={"nowhere": 1})(cluster_cpus).remote()
+    with collector(late_s=0.1) as on_cluster:
+        on_cluster.submit(requests_for(6))
+        assert indices_of(on_cluster.completed()) == list(range(6))
+        for outrun_for_s, given_up in ((200.0, False), (400.0, True)):
+            on_cluster._outrun[starting] = time.monotonic() - outrun_for_s
+            on_cluster._look_at_outrun()
+            assert (starting not in on_cluster._outrun) == given_up
+    cluster.remove_node(node)
+
+
 def test_what_waits_for_a_worker_to_start_is_not_late(
     cluster: Cluster, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:

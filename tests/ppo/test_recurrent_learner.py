@@ -107,9 +107,8 @@ def test_going_on_from_a_saved_state_changes_no_bit() -> None:
         closing(Learner(Assignment(RECALL, GRU, config(), 6, 0))) as first,
     ):
         expected, saved = go_on(whole, 4).state(), go_on(first, 2).state()
-    with closing(
-        Learner(Assignment(RECALL, GRU, config(), 6, 5))
-    ) as other:  # other first weights, which the state replaces
+    # Other first weights, which the state replaces.
+    with closing(Learner(Assignment(RECALL, GRU, config(), 6, 5))) as other:
         other.load_state(saved)
         assert other.version == 2
         np.testing.assert_array_equal(other.weights().values, PolicyWeights.from_network(saved.arrays).values)
