@@ -124,6 +124,10 @@ class Watchdog:
         limit = self._heard_at + self._limit_s
         return max(0.0, (limit if deadline is None else min(limit, deadline)) - time.monotonic())
 
+    def is_half_over(self) -> bool:
+        """Whether half of the longest silence has gone by: time to try what is drastic, before all is given up."""
+        return time.monotonic() - self._heard_at >= self._limit_s / 2
+
     def check(self, pending: Sequence[Sequence[EpisodeRequest]], circumstances: Callable[[], str] = str) -> None:
         """Raise if the silence has been too long; whoever goes on waiting then has as long again.
 

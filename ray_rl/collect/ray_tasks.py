@@ -6,7 +6,7 @@ the episodes, which go from the worker's store to the learner's without passing 
 with its worker runs again elsewhere. One that takes far longer than others (on a slow node, or behind a link that is
 cut) is sent once more with the same weights, before anything that waits; the copy that finishes first counts. The
 others may run to their end: what is merely slow (a worker that has just started) is left alone, and only what goes on
-for minutes is taken for stuck and killed.
+for minutes, or while nothing else comes to an end, is taken for stuck and killed.
 """
 
 from __future__ import annotations
@@ -100,8 +100,9 @@ class RayTasksCollector:
         autoscale_cpus: Most CPUs to ask the cluster's autoscaler for; 0: for twice those that are there, again and
             again, while episodes wait.
         late_s: Shortest time after which a task may count as late, in seconds.
-        stuck_s: Shortest time after which a copy that was outrun may count as stuck, in seconds. Workers that start
-            while a machine compiles or many others start take minutes; killed and begun anew they never would.
+        stuck_s: Shortest time after which a copy that was outrun may count as stuck while others finish, in seconds.
+            Workers that start while a machine compiles or many others start take minutes; killed and begun anew they
+            never would.
         ray_outlives_it: Whether Ray goes on when the collector is closed, so that tasks under way must be ended. One
             that ends with it ends them; killing their workers just before makes Ray report deaths while it ends.
     """
@@ -213,12 +214,15 @@ class RayTasksCollector:
         return self._punctuality.is_late(time.monotonic() - since, n_copies)
 
     def _look_at_outrun(self) -> None:
-        """Forget copies that have ended since another was faster, and kill those that seem not to end."""
+        """Forget copies that have ended since another was faster, and kill those that seem not to end.
+
+        When nothing else ends either, they may hold the CPUs that all the rest waits for: then they have less time.
+        """
         if self._outrun:
             refs = list(self._outrun)
             for ref in ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0]:
                 del self._outrun[ref]
-        long_ago = time.monotonic() - self._stuck_s
+        long_ago = time.monotonic() - (0.0 if self._watchdog.is_half_over() else self._stuck_s)
         for ref in [r for r, since in self._outrun.items() if since < long_ago and self._is_late(since, _COPIES)]:
             ray.cancel(ref, force=True)
             del self._outrun[ref]

@@ -162,11 +162,11 @@ def test_no_task_is_sent_that_no_cpu_is_there_for_and_more_cpus_are_asked_for(
 def test_a_chunk_that_is_late_is_run_elsewhere_with_the_weights_it_was_sent_with(
     cluster: Cluster, faults: Faults
 ) -> None:
-    """An episode that hangs once; then a node that falls silent with all its processes."""
+    """An episode that hangs once; then the other node falls silent with all its processes: no CPU is free."""
     nodes = [add_node(cluster), add_node(cluster)]
     requests = requests_for(20)
     whole = expected(requests)
-    with collector(late_s=2.0) as on_cluster:
+    with collector(late_s=2.0, watchdog_s=40.0) as on_cluster:
         on_cluster.submit(requests)
         list(on_cluster.completed())
         faults.plant(requests[3], "hang", once=True)  # in one of the two chunks that are sent at once
@@ -181,7 +181,8 @@ def test_a_chunk_that_is_late_is_run_elsewhere_with_the_weights_it_was_sent_with
         assert_same_episodes(joined([hung]), expected([requests[int(i)] for i in hung.summary.indices]))
 
         on_cluster.publish(weights_for(_ENV), 2)
-        silent = raylet_of(nodes[0])
+        silent = psutil.Process(hung.summary.pid).parent()
+        assert silent in [raylet_of(node) for node in nodes]
         frozen = [*silent.children(recursive=True), silent]
         on_cluster.submit(requests)
         for process in frozen:
