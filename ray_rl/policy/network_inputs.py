@@ -6,7 +6,7 @@ bits both are sums over the bits that are set, which is several times faster tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import numpy as np
@@ -28,12 +28,16 @@ class NetworkInputs(Protocol):
         """The rows at these positions [r] int64, in this order."""
         ...
 
+    def ready_to_learn(self) -> Self:
+        """The same rows, ready for `transposed_product`."""
+        ...
+
     def affine(self, matrix: Tensor, bias: Tensor, out: Tensor) -> Tensor:
         """Write inputs · matrix [D, W] + bias [W] to out [R, W], and return that."""
         ...
 
     def transposed_product(self, delta: Tensor, out: Tensor) -> None:
-        """Write inputsᵀ · delta [R, W] to out [D, W]."""
+        """Write inputsᵀ · delta [R, W] to out [D, W]; the rows are ready to learn."""
         ...
 
 
@@ -55,6 +59,10 @@ class NumberInputs:
         """As `NetworkInputs.select`."""
         return NumberInputs(self.values.index_select(0, rows))
 
+    def ready_to_learn(self) -> NumberInputs:
+        """As `NetworkInputs.ready_to_learn`."""
+        return self
+
     def affine(self, matrix: Tensor, bias: Tensor, out: Tensor) -> Tensor:
         """As `NetworkInputs.affine`."""
         return torch.addmm(bias, self.values, matrix, out=out)
@@ -65,46 +73,68 @@ class NumberInputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Lists:
+    """Lists of numbers, one behind another.
+
+    Attributes:
+        starts: [L + 1] int32; list number l is ``members[starts[l] : starts[l + 1]]``.
+        members: Numbers of all lists, int32.
+    """
+
+    starts: NDArray[np.int32]
+    members: NDArray[np.int32]
+
+    def sums(self, matrix: Tensor) -> Tensor:
+        """For each list the sum of those rows of a matrix [.., W]: [L, W]."""
+        members, starts = torch.from_numpy(self.members), torch.from_numpy(self.starts)
+        return embedding_bag(members, matrix, starts, mode="sum", include_last_offset=True)
+
+
+@dataclass(frozen=True, slots=True)
 class BitInputs:
     """Rows of bits, as lists of those that are set.
 
     Attributes:
-        starts: [R+1] int32; the set bits of row r are ``active[starts[r] : starts[r + 1]]``, ascending.
-        active: Positions of set bits, int32.
+        size: D.
+        bits_of_row: R lists: the bits of each row that are set, ascending.
+        rows_of_bit: D lists: the rows in which each bit is set, ascending; None where they are not ready to learn.
     """
 
-    starts: NDArray[np.int32]
-    active: NDArray[np.int32]
+    size: int
+    bits_of_row: Lists
+    rows_of_bit: Lists | None = None
 
     @classmethod
-    def from_packed(cls, packed: NDArray[np.uint8]) -> BitInputs:
+    def from_packed(cls, packed: NDArray[np.uint8], size: int) -> BitInputs:
         """Unpack bits.
 
         Args:
             packed: [R, ceil(D/8)] as `numpy.packbits` gives them; bits beyond D are 0.
+            size: D.
         """
-        return cls(*_set_bits(packed))
+        return cls(size, Lists(*_set_bits(packed)))
 
     def __len__(self) -> int:
         """R."""
-        return len(self.starts) - 1
+        return len(self.bits_of_row.starts) - 1
 
     def select(self, rows: Tensor) -> BitInputs:
         """As `NetworkInputs.select`."""
-        return BitInputs(*_select(self.starts, self.active, rows.numpy()))
+        return BitInputs(self.size, Lists(*_select(self.bits_of_row.starts, self.bits_of_row.members, rows.numpy())))
+
+    def ready_to_learn(self) -> BitInputs:
+        """As `NetworkInputs.ready_to_learn`."""
+        bits = self.bits_of_row
+        return replace(self, rows_of_bit=Lists(*_transpose(bits.starts, bits.members, self.size)))
 
     def affine(self, matrix: Tensor, bias: Tensor, out: Tensor) -> Tensor:
         """As `NetworkInputs.affine`."""
-        return torch.add(_sums_of_rows(matrix, self.starts, self.active), bias, out=out)
+        return torch.add(self.bits_of_row.sums(matrix), bias, out=out)
 
     def transposed_product(self, delta: Tensor, out: Tensor) -> None:
         """As `NetworkInputs.transposed_product`."""
-        out.copy_(_sums_of_rows(delta, *_transpose(self.starts, self.active, len(out))))
-
-
-def _sums_of_rows(matrix: Tensor, starts: NDArray[np.int32], rows: NDArray[np.int32]) -> Tensor:
-    """For each list of row numbers the sum of those rows of a matrix [.., W]: [number of lists, W]."""
-    return embedding_bag(torch.from_numpy(rows), matrix, torch.from_numpy(starts), mode="sum", include_last_offset=True)
+        assert self.rows_of_bit is not None
+        out.copy_(self.rows_of_bit.sums(delta))
 
 
 def _byte_tables() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -140,7 +170,7 @@ def _set_bits(packed: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.
 
 @njit(cache=True, nogil=True)
 def _select(
-    starts: NDArray[np.int32], active: NDArray[np.int32], rows: NDArray[np.int64]
+    starts: NDArray[np.int32], members: NDArray[np.int32], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The lists at these positions."""
     picked_starts = np.zeros(rows.shape[0] + 1, dtype=np.int32)
@@ -150,24 +180,25 @@ def _select(
     for r in range(rows.shape[0]):
         offset = starts[rows[r]] - picked_starts[r]
         for k in range(picked_starts[r], picked_starts[r + 1]):
-            picked[k] = active[k + offset]
+            picked[k] = members[k + offset]
     return picked_starts, picked
 
 
 @njit(cache=True, nogil=True)
 def _transpose(
-    starts: NDArray[np.int32], active: NDArray[np.int32], n_inputs: int
+    starts: NDArray[np.int32], members: NDArray[np.int32], n_numbers: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """For each input the list of rows in which it is set, ascending."""
-    input_starts = np.zeros(n_inputs + 1, dtype=np.int32)
-    for k in range(active.shape[0]):
-        input_starts[active[k] + 1] += 1
-    for i in range(n_inputs):
-        input_starts[i + 1] += input_starts[i]
-    ends = input_starts.copy()
-    rows = np.empty(active.shape[0], dtype=np.int32)
+    """For each number below `n_numbers` the lists that it is in, ascending."""
+    lists_starts = np.zeros(n_numbers + 1, dtype=np.int32)
+    for k in range(members.shape[0]):
+        lists_starts[members[k] + 1] += 1
+    for i in range(n_numbers):
+        lists_starts[i + 1] += lists_starts[i]
+    ends = lists_starts.copy()
+    lists = np.empty(members.shape[0], dtype=np.int32)
     for r in range(starts.shape[0] - 1):
         for k in range(starts[r], starts[r + 1]):
-            rows[ends[active[k]]] = r
-            ends[active[k]] += 1
-    return input_starts, rows
+            number = np.uint64(members[k])  # unsigned: numba need not look for positions counted from the end
+            lists[np.uint64(ends[number])] = r
+            ends[number] += 1
+    return lists_starts, lists

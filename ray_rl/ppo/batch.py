@@ -107,18 +107,24 @@ class Minibatch:
 
     Attributes:
         steps: [m] int64 tensor, positions in the batch.
-        rows: [r] int64 tensor, positions among the batch's rows.
-        row_of_step: [m] int64 tensor, position in `rows` of each step's row.
-        inputs: [q] int64 tensor, positions among the batch's inputs.
-        input_of_row: [r] int64 tensor, position in `inputs` of each row's input; 0, 1, … where q is r.
+        actions: [m] int64 tensor.
+        row_of_step: [m] int64 tensor, number of each step's row among the r.
+        input_of_step: [m] int64 tensor, number of each step's input among the q.
+        row_shares: [r] tensor, share of the m steps that each row stands for.
+        mask_bias: [r, A] tensor to add to logits, or None where every action is always allowed.
+        input_of_row: [r] int64 tensor, number of each row's input; 0, 1, … where q is r.
+        inputs: q observations, ready to learn.
         share: Share that these steps are of the minibatch's: 1 for a learner that is alone.
     """
 
     steps: Tensor
-    rows: Tensor
+    actions: Tensor
     row_of_step: Tensor
-    inputs: Tensor
+    input_of_step: Tensor
+    row_shares: Tensor
+    mask_bias: Tensor | None
     input_of_row: Tensor
+    inputs: NetworkInputs
     share: float
 
 
@@ -177,9 +183,8 @@ def ppo_batch(
     rows, firsts = inputs, input_firsts
     if masks is not None:
         rows, firsts = distinct_rows(np.concatenate((inputs[:, None].view(np.uint8), masks), axis=1))
-    wire = observations[input_firsts]
     return PpoBatch(
-        inputs=BitInputs.from_packed(wire) if spec.observation_bits else NumberInputs(torch.from_numpy(wire).to(dtype)),
+        inputs=_network_inputs(observations[input_firsts], spec, dtype),
         input_of_row=inputs[firsts],
         mask_bias=None if masks is None else mask_bias(_allowed(masks[firsts], spec.n_actions), dtype),
         rows=rows[:n_steps],
@@ -213,16 +218,25 @@ def minibatches(batch: PpoBatch, count: int, run_seed: int, version: int, epoch:
         steps = whole
         if batch.n_steps < batch.place.n_steps:
             steps = whole[(whole >= first) & (whole < end)] - first
-        row_of_step, rows = _number_rows(batch.rows[steps], len(batch.input_of_row))
-        input_of_row, inputs = _number_rows(batch.input_of_row[rows], len(batch.inputs))
-        yield Minibatch(
-            torch.from_numpy(steps),
-            torch.from_numpy(rows),
-            torch.from_numpy(row_of_step),
-            torch.from_numpy(inputs),
-            torch.from_numpy(input_of_row),
-            len(steps) / max(len(whole), 1),
-        )
+        yield _minibatch(batch, steps, len(steps) / max(len(whole), 1))
+
+
+def _minibatch(batch: PpoBatch, steps: NDArray[np.int64], share: float) -> Minibatch:
+    row_of_step, rows = _number_rows(batch.rows[steps], len(batch.input_of_row))
+    input_of_row, inputs = _number_rows(batch.input_of_row[rows], len(batch.inputs))
+    n_steps_of_row = np.bincount(row_of_step, minlength=len(rows))
+    chosen = torch.from_numpy(steps)
+    return Minibatch(
+        steps=chosen,
+        actions=batch.actions.index_select(0, chosen),
+        row_of_step=torch.from_numpy(row_of_step),
+        input_of_step=torch.from_numpy(input_of_row[row_of_step]),
+        row_shares=torch.from_numpy(n_steps_of_row).to(batch.behaviour_log_probs.dtype).div_(max(len(steps), 1)),
+        mask_bias=None if batch.mask_bias is None else batch.mask_bias.index_select(0, torch.from_numpy(rows)),
+        input_of_row=torch.from_numpy(input_of_row),
+        inputs=batch.inputs.select(torch.from_numpy(inputs)).ready_to_learn(),
+        share=share,
+    )
 
 
 def distinct_rows(keys: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -290,6 +304,12 @@ def _number_rows(rows: NDArray[np.int64], n_rows: int) -> tuple[NDArray[np.int64
             n_distinct += 1
         numbers[i] = number_of_row[row]
     return numbers, distinct[:n_distinct].copy()
+
+
+def _network_inputs(observations: NDArray[np.generic], spec: EnvSpec, dtype: torch.dtype) -> NetworkInputs:
+    if spec.observation_bits:
+        return BitInputs.from_packed(observations.view(np.uint8), spec.observation_size)
+    return NumberInputs(torch.from_numpy(observations).to(dtype))
 
 
 def _allowed(masks: NDArray[np.uint8], n_actions: int) -> Tensor:

@@ -25,6 +25,7 @@ from ray_rl.ppo.loss import (
     policy_logit_gradient,
     squared_value_loss,
 )
+from ray_rl.ppo.shuffle import Shuffle
 from ray_rl.ppo.team import Channel
 from ray_rl.spans import Spans
 
@@ -58,24 +59,19 @@ class CriticReport:
     gradient_norm: float
 
 
-@dataclass(frozen=True, slots=True)
-class Shuffle:
-    """What decides the minibatches of an update.
+def shuffle_of(batch: PpoBatch, config: PpoConfig, run_seed: int, version: int) -> Shuffle[PpoBatch, Minibatch]:
+    """The minibatches of an update.
 
-    Attributes:
+    Args:
+        batch: M steps.
+        config: Of the learner.
         run_seed: Seed of the run.
         version: Number of finished updates.
     """
-
-    run_seed: int
-    version: int
-
-    def minibatches(self, batch: PpoBatch, config: PpoConfig, epoch: int) -> list[Minibatch]:
-        """The minibatches of an epoch."""
-        return list(minibatches(batch, config.minibatches, self.run_seed, self.version, epoch))
+    return Shuffle(batch, lambda epoch: list(minibatches(batch, config.minibatches, run_seed, version, epoch)))
 
 
-def evaluate_log_probs(actor: Mlp, batch: PpoBatch, shuffle: Shuffle, config: PpoConfig) -> Tensor:
+def evaluate_log_probs(actor: Mlp, shuffle: Shuffle[PpoBatch, Minibatch]) -> Tensor:
     """Evaluate log π(a|s) of every step, in the same slices as the first epoch will take.
 
     A product of matrices may round differently with another number of rows; over the same slices it gives the same
@@ -83,17 +79,15 @@ def evaluate_log_probs(actor: Mlp, batch: PpoBatch, shuffle: Shuffle, config: Pp
 
     Args:
         actor: The policy.
-        batch: M steps.
-        shuffle: Decides the minibatches.
-        config: Of the learner.
+        shuffle: The minibatches of M steps.
 
     Returns:
         [M].
     """
-    log_probs = torch.empty(batch.n_steps, dtype=actor.parameters.dtype)
-    for part in shuffle.minibatches(batch, config, 0):
-        all_log_probs, _ = _distributions(actor, batch, part)
-        log_probs[part.steps] = all_log_probs.view(-1)[_flat_positions(batch, part, all_log_probs.shape[1])]
+    log_probs = torch.empty(shuffle.batch.n_steps, dtype=actor.parameters.dtype)
+    for part in shuffle.minibatches(0):
+        all_log_probs = torch.log_softmax(_logits(actor, part), 1)
+        log_probs[part.steps] = all_log_probs.view(-1)[_flat_positions(part, all_log_probs.shape[1])]
     return log_probs
 
 
@@ -108,10 +102,9 @@ def evaluate_values(critic: Mlp, batch: PpoBatch) -> tuple[Tensor, Tensor]:
 def train_actor(
     actor: Mlp,
     optimiser: Adam,
-    batch: PpoBatch,
+    shuffle: Shuffle[PpoBatch, Minibatch],
     old_log_probs: Tensor,
     advantages: Tensor,
-    shuffle: Shuffle,
     config: PpoConfig,
     learning_rate: float,
     entropy_coefficient: float,
@@ -123,10 +116,9 @@ def train_actor(
     Args:
         actor: The policy, changed in place.
         optimiser: Its optimiser.
-        batch: M steps.
+        shuffle: The minibatches of M steps.
         old_log_probs: [M] log-probabilities that ratios are taken against.
         advantages: [M], normalised if at all by the caller, and corrected for steps of an older policy.
-        shuffle: Decides the minibatches.
         config: Of the learner.
         learning_rate: Adam's step size.
         entropy_coefficient: Weight of the entropy bonus.
@@ -139,11 +131,11 @@ def train_actor(
     deviation = torch.zeros(1)
     for epoch in range(config.epochs):
         with spans("minibatches"):
-            parts = shuffle.minibatches(batch, config, epoch)
+            parts = shuffle.minibatches(epoch)
         for part in parts:
             if len(part.steps):
                 numbers, log_ratios = _actor_gradients(
-                    actor, batch, part, old_log_probs, advantages, config.clip_range, entropy_coefficient, spans
+                    actor, part, old_log_probs, advantages, config.clip_range, entropy_coefficient, spans
                 )
                 if not history:
                     deviation[0] = log_ratios.expm1().abs().max()
@@ -176,7 +168,6 @@ def train_actor(
 
 def _actor_gradients(
     actor: Mlp,
-    batch: PpoBatch,
     part: Minibatch,
     old_log_probs: Tensor,
     advantages: Tensor,
@@ -188,24 +179,23 @@ def _actor_gradients(
 
     All are means over the steps that are there; the log-ratios are [m].
     """
-    n_rows = len(part.rows)
     with spans("forward"):
-        log_probs, probs = _distributions(actor, batch, part)  # [r, A] each
+        logits = _logits(actor, part)  # [r, A]
+        log_probs, probs = torch.log_softmax(logits, 1), torch.softmax(logits, 1)  # [r, A] each
     row_entropies = entropies(log_probs, probs)  # [r]
-    row_shares = torch.bincount(part.row_of_step, minlength=n_rows).to(log_probs.dtype).div_(len(part.steps))  # [r]
-    positions = _flat_positions(batch, part, log_probs.shape[1])  # [m]
+    positions = _flat_positions(part, log_probs.shape[1])  # [m]
     log_ratios = log_probs.view(-1).index_select(0, positions).sub_(old_log_probs.index_select(0, part.steps))
     loss, gradient = clipped_surrogate(log_ratios, advantages.index_select(0, part.steps), clip_range)  # [m]
-    row_gradients = gradient.new_zeros(n_rows).index_add_(0, part.row_of_step, gradient)
+    row_gradients = gradient.new_zeros(len(part.row_shares)).index_add_(0, part.row_of_step, gradient)
     logit_gradient = policy_logit_gradient(
-        log_probs, probs, row_entropies, row_shares * entropy_coefficient, row_gradients
+        log_probs, probs, row_entropies, part.row_shares * entropy_coefficient, row_gradients
     )
     logit_gradient.view(-1).index_add_(0, positions, gradient)
     with spans("backward"):
         actor.backward(_of_inputs(part, logit_gradient))
     numbers = (
         loss,
-        torch.dot(row_shares, row_entropies),
+        torch.dot(part.row_shares, row_entropies),
         approximate_kl(log_ratios),
         clip_fraction(log_ratios, clip_range),
     )
@@ -215,10 +205,9 @@ def _actor_gradients(
 def train_critic(
     critic: Mlp,
     optimiser: Adam,
-    batch: PpoBatch,
+    shuffle: Shuffle[PpoBatch, Minibatch],
     old_outputs: Tensor,
     targets: Tensor,
-    shuffle: Shuffle,
     config: PpoConfig,
     learning_rate: float,
     channel: Channel,
@@ -229,10 +218,9 @@ def train_critic(
     Args:
         critic: The network, changed in place.
         optimiser: Its optimiser.
-        batch: M steps.
+        shuffle: The minibatches of M steps.
         old_outputs: [M] the critic's outputs before the update.
         targets: [M] returns, in the units of the critic's outputs.
-        shuffle: Decides the minibatches.
         config: Of the learner.
         learning_rate: Adam's step size.
         channel: To the learners that share the batch.
@@ -242,10 +230,10 @@ def train_critic(
     norms = []
     for epoch in range(config.epochs):
         with spans("minibatches"):
-            parts = shuffle.minibatches(batch, config, epoch)
+            parts = shuffle.minibatches(epoch)
         for part in parts:
             if len(part.steps):
-                loss = _critic_gradients(critic, batch, part, old_outputs, targets, config, spans)
+                loss = _critic_gradients(critic, part, old_outputs, targets, config, spans)
                 losses.append((loss.mul(part.share),))
             else:
                 critic.gradients.zero_()
@@ -260,7 +248,6 @@ def train_critic(
 
 def _critic_gradients(
     critic: Mlp,
-    batch: PpoBatch,
     part: Minibatch,
     old_outputs: Tensor,
     targets: Tensor,
@@ -269,16 +256,15 @@ def _critic_gradients(
 ) -> Tensor:
     """Fill the critic's gradients from one minibatch; returns the mean loss over the steps that are there."""
     with spans("forward"):
-        outputs = critic.forward(batch.inputs.select(part.inputs))[:, 0]  # [q]
-    input_of_step = part.input_of_row.index_select(0, part.row_of_step)  # [m]
+        outputs = critic.forward(part.inputs)[:, 0]  # [q]
     loss, gradient = squared_value_loss(
-        outputs.index_select(0, input_of_step),  # [m]
+        outputs.index_select(0, part.input_of_step),  # [m]
         old_outputs.index_select(0, part.steps),
         targets.index_select(0, part.steps),
         config.value_clip_range,
     )
     gradient.mul_(config.value_coefficient)
-    input_gradients = gradient.new_zeros(len(part.inputs)).index_add_(0, input_of_step, gradient)
+    input_gradients = gradient.new_zeros(len(part.inputs)).index_add_(0, part.input_of_step, gradient)
     with spans("backward"):
         critic.backward(input_gradients[:, None])
     return loss
@@ -289,24 +275,22 @@ def _table(rows: list[tuple[Tensor, ...]]) -> Tensor:
     return torch.tensor([[float(number) for number in row] for row in rows], dtype=torch.float64)
 
 
-def _distributions(actor: Mlp, batch: PpoBatch, part: Minibatch) -> tuple[Tensor, Tensor]:
-    """Logarithm and probability, log π(·|s) and π(·|s) of each row of a minibatch: [r, A] both."""
-    logits = actor.forward(batch.inputs.select(part.inputs))  # [q, A]
-    if len(part.inputs) < len(part.rows):
+def _logits(actor: Mlp, part: Minibatch) -> Tensor:
+    """What the actor says of each row of a minibatch, with the mask: [r, A]."""
+    logits = actor.forward(part.inputs)  # [q, A]
+    if len(part.inputs) < len(part.row_shares):
         logits = logits.index_select(0, part.input_of_row)
-    if batch.mask_bias is not None:
-        logits.add_(batch.mask_bias.index_select(0, part.rows))
-    return torch.log_softmax(logits, 1), torch.softmax(logits, 1)
+    return logits if part.mask_bias is None else logits.add_(part.mask_bias)
 
 
-def _flat_positions(batch: PpoBatch, part: Minibatch, n_actions: int) -> Tensor:
+def _flat_positions(part: Minibatch, n_actions: int) -> Tensor:
     """Where in a flattened [r, A] the action of each step lies: [m]."""
-    return part.row_of_step * n_actions + batch.actions.index_select(0, part.steps)
+    return part.row_of_step * n_actions + part.actions
 
 
 def _of_inputs(part: Minibatch, row_gradients: Tensor) -> Tensor:
     """Add up the gradients of the rows [r, A] that share an input: [q, A]."""
-    if len(part.inputs) == len(part.rows):
+    if len(part.inputs) == len(part.row_shares):
         return row_gradients
     sums = row_gradients.new_zeros(len(part.inputs), row_gradients.shape[1])
     return sums.index_add_(0, part.input_of_row, row_gradients)

@@ -30,11 +30,12 @@ from ray_rl.ppo import epochs, sequence_epochs
 from ray_rl.ppo.adam import Adam
 from ray_rl.ppo.api import Assignment, DivergedError, LearnerState, PolicyMismatchError, UpdateStats
 from ray_rl.ppo.batch import Part, Place, PpoBatch, ppo_batch, split
-from ray_rl.ppo.epochs import ActorReport, CriticReport, Shuffle
+from ray_rl.ppo.epochs import ActorReport, CriticReport
 from ray_rl.ppo.gae import generalised_advantages
 from ray_rl.ppo.loss import explained_variance
 from ray_rl.ppo.return_scale import ReturnScale, rescale_critic
 from ray_rl.ppo.sequences import Sequences, sequences
+from ray_rl.ppo.shuffle import Shuffle
 from ray_rl.ppo.team import ALONE, Team
 from ray_rl.seeding import Purpose, derive_seed
 from ray_rl.spans import Spans
@@ -153,11 +154,13 @@ class Learner:
 
         learning_rate = self._scheduled(self._config.learning_rate, self._config.final_learning_rate)
         entropy_coefficient = self._scheduled(self._config.entropy_coefficient, self._config.final_entropy_coefficient)
+        shuffle = self._shuffle(batch)
+        critic_shuffle = shuffle if critic_batch is batch else self._shuffle(critic_batch)
         actor_training = self._threads.submit(
-            self._train_actor, batch, advantages, learning_rate, entropy_coefficient, actor_spans
+            self._train_actor, shuffle, advantages, learning_rate, entropy_coefficient, actor_spans
         )
         critic_training = self._threads.submit(
-            self._train_critic, critic_batch, values, returns, learning_rate, critic_spans
+            self._train_critic, critic_shuffle, values, returns, learning_rate, critic_spans
         )
         with spans("epochs"):
             try:
@@ -208,6 +211,9 @@ class Learner:
     def _batch(self, episodes: EpisodeBatch, spec: EnvSpec, place: Place) -> PpoBatch | Sequences:
         return sequences(episodes, spec, place) if self._remembers else ppo_batch(episodes, spec, place, self._dtype)
 
+    def _shuffle(self, batch: PpoBatch | Sequences) -> Shuffle[Any, Any]:
+        return self._passes.shuffle_of(batch, self._config, self._run_seed, self._version)
+
     def _advantages(self, batch: PpoBatch | Sequences) -> tuple[Tensor, Tensor, Tensor]:
         """Values, advantages (normalised if configured) and returns: [M] each."""
         outputs = self._passes.evaluate_values(self._networks.critic, batch)
@@ -234,22 +240,20 @@ class Learner:
 
     def _train_actor(
         self,
-        batch: PpoBatch | Sequences,
+        shuffle: Shuffle[Any, Any],
         advantages: Tensor,
         learning_rate: float,
         entropy_coefficient: float,
         spans: Spans,
     ) -> tuple[ActorReport, float]:
-        shuffle = Shuffle(self._run_seed, self._version)
         with spans("old log-probabilities"):
-            old_log_probs, corrections, difference = self._old_log_probs(batch, shuffle)
+            old_log_probs, corrections, difference = self._old_log_probs(shuffle)
         report = self._passes.train_actor(
             self._networks.actor,
             self._actor_optimiser,
-            batch,
+            shuffle,
             old_log_probs,
             advantages * corrections,
-            shuffle,
             self._config,
             learning_rate,
             entropy_coefficient,
@@ -258,7 +262,7 @@ class Learner:
         )
         return report, difference
 
-    def _old_log_probs(self, batch: PpoBatch | Sequences, shuffle: Shuffle) -> tuple[Tensor, Tensor, float]:
+    def _old_log_probs(self, shuffle: Shuffle[Any, Any]) -> tuple[Tensor, Tensor, float]:
         """What ratios are taken against [M], how often advantages count [M], and by how much the record is off at most.
 
         Ratios are taken against the learner's own evaluation of its policy before the update, also for a stale step:
@@ -268,7 +272,8 @@ class Learner:
         drawn it. A step of that policy counts exactly once: acting rounds otherwise than learning, and the difference
         must not pass for a change of the policy.
         """
-        own = self._passes.evaluate_log_probs(self._networks.actor, batch, shuffle, self._config)
+        batch = shuffle.batch
+        own = self._passes.evaluate_log_probs(self._networks.actor, shuffle)
         fresh = torch.from_numpy(np.repeat(batch.policy_versions == self._version, batch.lengths))
         changes = own - batch.behaviour_log_probs
         differences = torch.where(fresh, changes.abs(), 0.0)
@@ -281,12 +286,17 @@ class Learner:
         return own, corrections, largest
 
     def _train_critic(
-        self, batch: PpoBatch | Sequences, values: Tensor, returns: Tensor, learning_rate: float, spans: Spans
+        self,
+        shuffle: Shuffle[Any, Any],
+        values: Tensor,
+        returns: Tensor,
+        learning_rate: float,
+        spans: Spans,
     ) -> tuple[CriticReport, float]:
         """Fit the critic; returns its report and the variance of returns that it explained before."""
-        critic, channel = self._networks.critic, self._team.critic
-        mean, variance = channel.moments(returns, batch.place.n_steps)
-        _, error_variance = channel.moments(returns - values, batch.place.n_steps)
+        critic, channel, n_steps = self._networks.critic, self._team.critic, shuffle.batch.place.n_steps
+        mean, variance = channel.moments(returns, n_steps)
+        _, error_variance = channel.moments(returns - values, n_steps)
         if self._config.normalise_returns:
             scale = self._scale.with_batch(mean, variance)
             rescale_critic(critic, self._scale, scale)
@@ -294,10 +304,9 @@ class Learner:
         report = self._passes.train_critic(
             critic,
             self._critic_optimiser,
-            batch,
+            shuffle,
             self._scale.normalised(values),
             self._scale.normalised(returns),
-            Shuffle(self._run_seed, self._version),
             self._config,
             learning_rate,
             channel,

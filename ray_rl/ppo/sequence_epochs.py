@@ -12,14 +12,21 @@ from ray_rl.config import PpoConfig
 from ray_rl.policy.actor_critic import entropies
 from ray_rl.policy.recurrent import RecurrentNetwork
 from ray_rl.ppo.adam import Adam, scale_down
-from ray_rl.ppo.epochs import ActorReport, CriticReport, Shuffle
+from ray_rl.ppo.epochs import ActorReport, CriticReport
 from ray_rl.ppo.loss import approximate_kl, clip_fraction, clipped_surrogate, squared_value_loss
 from ray_rl.ppo.sequences import Sequences, episode_minibatches
+from ray_rl.ppo.shuffle import Shuffle
 from ray_rl.ppo.team import Channel
 from ray_rl.spans import Spans
 
 _EPISODES_AT_ONCE = 64
 """Episodes of a pass that is not cut into minibatches; bounds its memory."""
+
+
+def shuffle_of(batch: Sequences, config: PpoConfig, run_seed: int, version: int) -> Shuffle[Sequences, Tensor]:
+    """The minibatches of an update, as columns; arguments as `ray_rl.ppo.epochs.shuffle_of`."""
+    n_episodes, count = len(batch.lengths), config.minibatches
+    return Shuffle(batch, lambda epoch: list(episode_minibatches(n_episodes, count, run_seed, version, epoch)))
 
 
 def evaluate_values(critic: RecurrentNetwork, batch: Sequences) -> tuple[Tensor, Tensor]:
@@ -30,10 +37,11 @@ def evaluate_values(critic: RecurrentNetwork, batch: Sequences) -> tuple[Tensor,
     return outputs[batch.steps], outputs[batch.finals]
 
 
-def evaluate_log_probs(actor: RecurrentNetwork, batch: Sequences, shuffle: Shuffle, config: PpoConfig) -> Tensor:
+def evaluate_log_probs(actor: RecurrentNetwork, shuffle: Shuffle[Sequences, Tensor]) -> Tensor:
     """Evaluate log π(a|s) of every step [M], in the slices and by the arithmetic of the first epoch."""
+    batch = shuffle.batch
     log_probs = torch.empty(batch.actions.shape)
-    for columns in _minibatches(batch, shuffle, config, 0):
+    for columns in shuffle.minibatches(0):
         log_probs[:, columns] = _distributions(actor, batch, columns)[0].detach()
     return log_probs.view(-1)[batch.steps]
 
@@ -41,10 +49,9 @@ def evaluate_log_probs(actor: RecurrentNetwork, batch: Sequences, shuffle: Shuff
 def train_actor(
     actor: RecurrentNetwork,
     optimiser: Adam,
-    batch: Sequences,
+    shuffle: Shuffle[Sequences, Tensor],
     old_log_probs: Tensor,
     advantages: Tensor,
-    shuffle: Shuffle,
     config: PpoConfig,
     learning_rate: float,
     entropy_coefficient: float,
@@ -52,11 +59,12 @@ def train_actor(
     spans: Spans,
 ) -> ActorReport:
     """Improve the policy; arguments as `ray_rl.ppo.epochs.train_actor`, `channel` being that of a lone learner."""
+    batch = shuffle.batch
     happened, old, weights = _happened(batch), batch.padded(old_log_probs), batch.padded(advantages)
     history: list[list[float]] = []
     epochs = 0
     for epoch in range(config.epochs):
-        for columns in _minibatches(batch, shuffle, config, epoch):
+        for columns in shuffle.minibatches(epoch):
             chosen, all_entropies = _distributions(actor, batch, columns)  # [T, n] each
             here = happened[:, columns]
             log_ratios = (chosen - old[:, columns])[here]
@@ -95,20 +103,20 @@ def train_actor(
 def train_critic(
     critic: RecurrentNetwork,
     optimiser: Adam,
-    batch: Sequences,
+    shuffle: Shuffle[Sequences, Tensor],
     old_outputs: Tensor,
     targets: Tensor,
-    shuffle: Shuffle,
     config: PpoConfig,
     learning_rate: float,
     channel: Channel,
     spans: Spans,
 ) -> CriticReport:
     """Fit the critic to the returns; arguments as `ray_rl.ppo.epochs.train_critic`."""
+    batch = shuffle.batch
     happened, old, wanted = _happened(batch), batch.padded(old_outputs), batch.padded(targets)
     history = []
     for epoch in range(config.epochs):
-        for columns in _minibatches(batch, shuffle, config, epoch):
+        for columns in shuffle.minibatches(epoch):
             outputs = critic.forward(_inputs(batch, columns)[:-1])[:, :, 0]
             here = happened[:, columns]
             loss, _ = squared_value_loss(
@@ -119,10 +127,6 @@ def train_critic(
             history.append([float(loss.detach()), float(scale_down(critic.gradients, config.max_gradient_norm))])
             optimiser.step(critic.parameters, critic.gradients, learning_rate)
     return CriticReport(*torch.tensor(history, dtype=torch.float64).mean(0).tolist())
-
-
-def _minibatches(batch: Sequences, shuffle: Shuffle, config: PpoConfig, epoch: int) -> list[Tensor]:
-    return list(episode_minibatches(len(batch.lengths), config.minibatches, shuffle.run_seed, shuffle.version, epoch))
 
 
 def _inputs(batch: Sequences, columns: Tensor) -> Tensor:

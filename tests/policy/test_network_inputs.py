@@ -16,13 +16,13 @@ def test_both_kinds_of_rows_give_the_same_products(n_rows: int, size: int, densi
     rows = torch.from_numpy(rng.integers(0, n_rows, 30))
     matrix, bias, delta = (torch.from_numpy(rng.normal(size=s).astype(np.float32)) for s in ((size, 6), 6, (30, 6)))
     kinds: list[NetworkInputs] = [
-        BitInputs.from_packed(np.packbits(table, axis=1)),
+        BitInputs.from_packed(np.packbits(table, axis=1), table.shape[1]),
         NumberInputs(torch.from_numpy(table).float()),
     ]
     products = []
     for kind in kinds:
         assert len(kind) == n_rows
-        picked = kind.select(rows)
+        picked = kind.select(rows).ready_to_learn()
         assert len(picked) == 30
         gradient = torch.full((size, 6), 7.0)
         picked.transposed_product(delta, gradient)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order
 from ray_rl.policy.actor_critic import MASKED_LOGIT, ActorCritic
-from ray_rl.ppo.batch import PpoBatch, distinct_rows, minibatches, ppo_batch, split
+from ray_rl.policy.network_inputs import NetworkInputs
+from ray_rl.ppo.batch import distinct_rows, minibatches, ppo_batch, split
 
 
 def episodes() -> EpisodeBatch:
@@ -22,10 +23,10 @@ def episodes() -> EpisodeBatch:
     return concatenate_in_order([masked_episodes(weights, 3, 40, 20), masked_episodes(weights, 2, 0, 20)])
 
 
-def numbers_of(batch: PpoBatch, size: int = MASKED.observation_size) -> NDArray[np.float32]:
-    """The inputs as a table, read through the door that the networks use."""
-    table: NDArray[np.float32] = batch.inputs.affine(
-        torch.eye(size), torch.zeros(size), out=torch.empty(len(batch.inputs), size)
+def numbers_of(inputs: NetworkInputs, size: int = MASKED.observation_size) -> NDArray[np.float32]:
+    """Inputs as a table, read through the door that the networks use."""
+    table: NDArray[np.float32] = inputs.affine(
+        torch.eye(size), torch.zeros(size), out=torch.empty(len(inputs), size)
     ).numpy()
     return table
 
@@ -34,9 +35,9 @@ def test_every_step_finds_its_observation_and_mask_again() -> None:
     made = episodes()
     batch = ppo_batch(made, MASKED)
     observations = np.unpackbits(made.observations, axis=1, count=MASKED.observation_size)
-    np.testing.assert_array_equal(numbers_of(batch)[batch.input_of_row[batch.rows]], observations)
+    np.testing.assert_array_equal(numbers_of(batch.inputs)[batch.input_of_row[batch.rows]], observations)
     finals = np.unpackbits(made.final_observations, axis=1, count=MASKED.observation_size)
-    np.testing.assert_array_equal(numbers_of(batch)[batch.input_of_row[batch.final_rows]], finals)
+    np.testing.assert_array_equal(numbers_of(batch.inputs)[batch.input_of_row[batch.final_rows]], finals)
     assert made.action_masks is not None
     assert batch.mask_bias is not None
     allowed = np.unpackbits(made.action_masks, axis=1, count=MASKED.n_actions).astype(bool)
@@ -58,8 +59,8 @@ def test_observations_of_numbers_pass_unchanged() -> None:
     numbers = np.random.default_rng(0).normal(size=(m + n, 3)).astype(np.float32)
     spec = EnvSpec("numbers", 3, False, MASKED.n_actions, False)
     batch = ppo_batch(replace(made, observations=numbers[:m], final_observations=numbers[m:], action_masks=None), spec)
-    np.testing.assert_array_equal(numbers_of(batch, 3)[batch.input_of_row[batch.rows]], numbers[:m])
-    np.testing.assert_array_equal(numbers_of(batch, 3)[batch.input_of_row[batch.final_rows]], numbers[m:])
+    np.testing.assert_array_equal(numbers_of(batch.inputs, 3)[batch.input_of_row[batch.rows]], numbers[:m])
+    np.testing.assert_array_equal(numbers_of(batch.inputs, 3)[batch.input_of_row[batch.final_rows]], numbers[m:])
     assert batch.mask_bias is None
 
 
@@ -90,6 +91,7 @@ def rows_with_repeats(rng: np.random.Generator, width: int) -> NDArray[np.uint8]
 
 def test_minibatches_cover_every_step_once_and_differ_from_epoch_to_epoch() -> None:
     batch = ppo_batch(episodes(), MASKED)
+    observed = numbers_of(batch.inputs)
     orders = []
     for epoch in range(2):
         parts = list(minibatches(batch, 3, run_seed=1, version=4, epoch=epoch))
@@ -98,10 +100,19 @@ def test_minibatches_cover_every_step_once_and_differ_from_epoch_to_epoch() -> N
         sizes = [len(part.steps) for part in parts]
         assert max(sizes) - min(sizes) <= 1
         for part in parts:
-            np.testing.assert_array_equal(part.rows[part.row_of_step], batch.rows[part.steps])
-            assert len(np.unique(part.rows)) == len(part.rows)
-            np.testing.assert_array_equal(part.inputs[part.input_of_row], batch.input_of_row[part.rows])
-            assert len(np.unique(part.inputs)) == len(part.inputs)
+            rows = batch.rows[part.steps]
+            inputs = numbers_of(part.inputs)
+            np.testing.assert_array_equal(inputs[part.input_of_step], observed[batch.input_of_row[rows]])
+            np.testing.assert_array_equal(part.input_of_row[part.row_of_step], part.input_of_step)
+            assert len(np.unique(inputs, axis=0)) == len(inputs)
+            assert batch.mask_bias is not None
+            assert part.mask_bias is not None
+            np.testing.assert_array_equal(part.mask_bias[part.row_of_step], batch.mask_bias[rows])
+            assert len(part.row_shares) == len(np.unique(rows))
+            counts = np.bincount(part.row_of_step) / len(part.steps)
+            np.testing.assert_allclose(part.row_shares, counts, rtol=1e-6)
+            np.testing.assert_array_equal(part.actions, batch.actions[part.steps])
+            assert part.share == 1.0
         orders.append(steps.tolist())
     assert orders[0] != orders[1]
     again = torch.cat([part.steps for part in minibatches(batch, 3, run_seed=1, version=4, epoch=0)])
