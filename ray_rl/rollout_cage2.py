@@ -22,7 +22,7 @@ from ray_rl.envs.cage2.repairs import judge_repair
 from ray_rl.envs.cage2.simulator import SESSION_HOSTS, STATE_SIZE
 from ray_rl.envs.cage2.views import active_features
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest, action_dtype, request_extras
-from ray_rl.policy.inference import MlpPolicy, choose_row, forward_row, make_scratch
+from ray_rl.policy.inference import MlpPolicy, Scratch, choose_row, forward_row, make_scratch
 from ray_rl.seeding import GOLDEN, POLICY_SALT, mix64, unit_interval
 from ray_rl.workflow.orders import N_TYPES, ORDER_BITS, ORDER_CODE_SIZE
 from ray_rl.workflow.reward import reward_alignment
@@ -72,9 +72,10 @@ def run_cage2_episodes(
         env.action_set_code,
         env.targets,
         spec.observation_size,
-        policy.weights.sizes,
-        policy.weights.values,
-        make_scratch(policy.weights.sizes),
+        spec.n_actions,
+        policy.padded.sizes,
+        policy.padded.values,
+        make_scratch(policy.padded.sizes),
         observations,
         actions,
         log_probs,
@@ -112,9 +113,10 @@ def _play(
     action_set: int,
     targets: NDArray[np.int8],
     observation_size: int,
+    n_actions: int,
     sizes: NDArray[np.int64],
     values: NDArray[np.float32],
-    scratch: NDArray[np.float32],
+    scratch: Scratch,
     observations: NDArray[np.uint8],
     actions: NDArray[Any],
     log_probs: NDArray[np.float32],
@@ -127,7 +129,7 @@ def _play(
     notebook = np.empty(NOTEBOOK_SIZE, np.int64)
     active = np.empty(observation_size, np.int32)
     ones = np.ones(observation_size, np.float32)
-    allowed = np.empty(sizes[-1], np.bool_)
+    allowed = np.empty(n_actions, np.bool_)
     row = 0
     for episode in range(seeds.shape[0]):
         seed = seeds[episode]
@@ -140,7 +142,7 @@ def _play(
             allowed_actions(notebook, action_set, allowed)
             logits = forward_row(ones, active, n_active, sizes, values, scratch)
             uniform = _unit_interval(_mix64(policy_stream + np.uint64(step + 1) * GOLDEN))
-            action, log_probs[row] = choose_row(logits, allowed, uniform, greedy[episode])
+            action, log_probs[row] = choose_row(logits, allowed, uniform, greedy[episode], scratch)
             actions[row] = action
             if order != _NO_ORDER:
                 verdicts[row] = judge_repair(order, state[SESSION_HOSTS], targets[action])

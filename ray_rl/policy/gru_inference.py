@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ray_rl.policy.inference import PolicyWeights, add_scaled, choose_row, forward_row, make_scratch
+from ray_rl.policy.inference import PolicyWeights, Scratch, add_rows, add_scaled, choose_row, forward_row, make_scratch
 
 _NO_ACTION = -1
 
@@ -85,7 +85,7 @@ def _act_rows(
     sizes: NDArray[np.int64],
     head_sizes: NDArray[np.int64],
     values: NDArray[np.float32],
-    scratch: NDArray[np.float32],
+    scratch: Scratch,
     memories: NDArray[np.float32],
     last_actions: NDArray[np.int64],
     log_probs: NDArray[np.float32],
@@ -111,15 +111,14 @@ def _act_rows(
             add_scaled(a, input_matrix[sizes[0] + last_actions[row]], np.float32(1.0))
         h = memories[row]
         b[:] = memory_bias
-        for i in range(n_units):
-            add_scaled(b, memory_matrix[i], h[i])
+        add_rows(b, memory_matrix, h, every_unit, n_units)
         for i in range(n_units):
             reset = _sigmoid(a[i] + b[i])
             keep = _sigmoid(a[n_units + i] + b[n_units + i])
             candidate = np.float32(np.tanh(a[2 * n_units + i] + reset * b[2 * n_units + i]))
             h[i] = candidate + keep * (h[i] - candidate)
         logits = forward_row(h, every_unit, n_units, head_sizes, head, scratch)
-        last_actions[row], log_probs[row] = choose_row(logits, action_masks[row], uniforms[row], greedy[row])
+        last_actions[row], log_probs[row] = choose_row(logits, action_masks[row], uniforms[row], greedy[row], scratch)
 
 
 @njit(cache=True, nogil=True, inline="always")

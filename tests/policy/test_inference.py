@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def rows(seed: int = 0, n_rows: int = _RNG_ROWS) -> tuple[np.ndarray, np.ndarray
     return rng.integers(0, 2, (n_rows, 40)).astype(np.uint8), masks, rng.random(n_rows)
 
 
-@pytest.mark.parametrize("hidden_sizes", [(32,), (32, 24), (8, 50, 8)])
+@pytest.mark.parametrize("hidden_sizes", [(32,), (32, 24), (8, 50, 8), (5, 3)])
 def test_log_probabilities_agree_with_torch(hidden_sizes: tuple[int, ...]) -> None:
     learner = networks(hidden_sizes)
     observations, masks, uniforms = rows()
@@ -132,3 +134,32 @@ def test_weights_out_of_the_object_store_need_no_kernel_of_their_own() -> None:
     MlpPolicy(stored).act(*row)
     assert len(_act_rows.signatures) == n_compiled
     assert weights.values.flags.writeable
+
+
+def test_every_lane_is_summed_in_the_order_of_the_inputs() -> None:
+    """The bits that recorded episodes and trained weights depend on, written out plainly."""
+    policy = MlpPolicy(networks((32, 24)).actor_weights())
+    observations, masks, uniforms = rows()
+    greedy = np.arange(_RNG_ROWS) % 2 == 0
+    actions, log_probs = policy.act(observations, masks, uniforms, greedy)
+    sizes, values = policy.weights.sizes.tolist(), policy.weights.values
+    for row in range(_RNG_ROWS):
+        x, offset = observations[row].astype(np.float32), 0
+        for n_in, n_out in pairwise(sizes):
+            end = offset + n_in * n_out
+            matrix = values[offset:end].reshape(n_in, n_out)
+            sums = values[end : end + n_out].copy()
+            for i in np.flatnonzero(x > 0):
+                sums += x[i] * matrix[i]
+            x, offset = sums, end + n_out
+        allowed = np.flatnonzero(masks[row])
+        best = allowed[x[allowed].argmax()]
+        total, running = 0.0, []
+        for action in allowed:
+            total += math.exp(float(x[action] - x[best]))
+            running.append(total)
+        chosen = best
+        if not greedy[row]:
+            chosen = allowed[min(np.searchsorted(running, uniforms[row] * total, side="right"), len(allowed) - 1)]
+        assert actions[row] == chosen
+        assert log_probs[row] == np.float32(float(x[chosen] - x[best]) - math.log(total))
