@@ -27,6 +27,9 @@ _SMALLEST_STORE_BYTES = 80 * 2**20
 UNWATCHED = {"task_events_report_interval_ms": 0, "enable_metrics_collection": False, "event_stats": False}
 """System configuration of a Ray without a dashboard. Otherwise each task is reported to the head, which remembers the
 last 100,000 of them, and every worker counts and times what its threads do, for nobody."""
+_ORDINARY = {"worker_niceness": 0}
+"""Ray's workers begin as ordinary processes, so that the learner, which is one of them, goes before those that sample:
+these step back by themselves (`ray_rl.collect.worker`)."""
 
 
 class _TooLongError(Exception):
@@ -68,7 +71,7 @@ def start_local(n_workers: int, limit_s: float = START_S) -> list[int]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 object_store_memory=max(_SMALLEST_STORE_BYTES, min(_STORE_BYTES, free_shm // 2)),
-                _system_config=dict(UNWATCHED),
+                _system_config={**UNWATCHED, **_ORDINARY},
             )
     except Exception as error:
         kill()

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Watchdog
-from ray_rl.collect.worker import run_chunk
+from ray_rl.collect.worker import run_chunk, step_back
 from ray_rl.env_options import EnvOptions
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest, PackedRequests, packed, unpacked
 from ray_rl.failures import UserError
@@ -244,7 +244,7 @@ def _views(block: SharedMemory, n_sizes: int, n_values: int) -> tuple[NDArray[np
 
 def make_pool(n_workers: int) -> ProcessPoolExecutor:
     """Processes that start afresh, and end with this one however it ends."""
-    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_end_with_driver)
+    return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), initializer=_begin)
 
 
 def end_pool(pool: ProcessPoolExecutor) -> None:
@@ -265,6 +265,12 @@ def end_pool(pool: ProcessPoolExecutor) -> None:
         results._writer.close()
     if listener is not None:
         listener.join(_END_S)
+
+
+def _begin() -> None:
+    """What a process does first."""
+    _end_with_driver()
+    step_back()
 
 
 def _end_with_driver() -> None:

@@ -16,7 +16,7 @@ import ray
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Watchdog
 from ray_rl.collect.ray_tasks import get_summaries, name_episode
-from ray_rl.collect.worker import run_chunk
+from ray_rl.collect.worker import run_chunk, step_back
 from ray_rl.env_options import EnvOptions
 from ray_rl.episodes import EpisodeBatch, EpisodeRequest, PackedRequests, packed, unpacked
 from ray_rl.policy.inference import PolicyWeights
@@ -32,6 +32,7 @@ _RETRIES = 3
 @ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)
 class _Sampler:
     def __init__(self, env: EnvOptions) -> None:
+        step_back()
         self._env = env
 
     @ray.method(num_returns=2)

@@ -24,7 +24,7 @@ from ray.exceptions import RayError
 
 from ray_rl.collect.api import NOT_PUBLISHED, Chunk, ChunkSummary, PublishCosts
 from ray_rl.collect.backlog import Backlog, Punctuality, Watchdog
-from ray_rl.collect.worker import run_chunk
+from ray_rl.collect.worker import run_chunk, step_back
 from ray_rl.env_options import EnvOptions
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest, PackedRequests, packed, unpacked
 from ray_rl.policy.inference import PolicyWeights
@@ -64,6 +64,7 @@ def collect_chunk(
     weights: PolicyWeights, env: EnvOptions, requests: PackedRequests, policy_version: int
 ) -> tuple[ChunkSummary, EpisodeBatch]:
     """Run a chunk of episodes; stateless: what it returns depends on its arguments alone."""
+    step_back()
     return run_chunk(env, weights, unpacked(requests), policy_version)
 
 

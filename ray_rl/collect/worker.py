@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,18 @@ from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
 from ray_rl.policy.acting import acting_policy
 from ray_rl.policy.inference import PolicyWeights
 from ray_rl.rollout import run_episodes
+
+NICENESS = 15
+"""What Ray gives its workers, so that a machine that is sampling still answers."""
+
+
+def step_back() -> None:
+    """Let the learner, and whoever else is on this machine, go first; for a process that only runs episodes.
+
+    Beside a learner that trains meanwhile, workers of the same priority take the cores that it needs for the next
+    weights, which they then wait for.
+    """
+    os.nice(max(0, NICENESS - os.nice(0)))
 
 
 def run_chunk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from collectors import (
     ALL_COLLECTORS,
@@ -24,6 +26,7 @@ from faulty_envs import ENV_ID, Faults
 
 from ray_rl.collect.api import Chunk, Collector
 from ray_rl.collect.factory import make_collector
+from ray_rl.collect.worker import NICENESS
 from ray_rl.config import CollectConfig, EnvConfig
 from ray_rl.episodes import EpisodeBatch, EpisodeError, EpisodeRequest
 from ray_rl.policy.inference import PolicyWeights
@@ -262,6 +265,16 @@ def test_from_before_the_first_weights_to_after_the_end(name: str) -> None:
         collector.close()
         assert list(collector.completed()) == []
         collector.close()
+
+
+@pytest.mark.parametrize("name", RUNS_AGAIN)
+def test_workers_let_the_learner_go_first(name: str) -> None:
+    own = os.nice(0)
+    with made(name) as collector:
+        publish(collector)
+        collector.submit(requests_for(4))
+        for chunk in collector.completed():
+            assert psutil.Process(chunk.summary.pid).nice() == max(own, NICENESS)
 
 
 @pytest.mark.parametrize("name", IN_PROCESSES)

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import ray
 from made_episodes import MASKED, masked_episodes
@@ -19,6 +20,7 @@ from ray_rl.ppo.factory import make_learner
 from ray_rl.ppo.learner import Learner
 from ray_rl.ppo.local_learner import LocalLearner
 from ray_rl.ppo.ray_learner import RayLearner, fetch_batches
+from ray_rl.ray_runtime import connection
 
 POLICY = PolicyConfig(hidden_sizes=(16,))
 PPO = PpoConfig(minibatches=2, epochs=2, learner_threads=1)
@@ -26,15 +28,18 @@ PPO = PpoConfig(minibatches=2, epochs=2, learner_threads=1)
 
 @pytest.fixture(scope="module")
 def connected() -> Iterator[None]:
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    yield
-    ray.shutdown()
+    with connection(None, 1):
+        yield
 
 
 @pytest.fixture
 def learner(connected: None) -> Iterator[RayLearner]:
     with RayLearner(Assignment(MASKED, POLICY, PPO, 10, 0)) as made:
         yield made
+
+
+def test_it_is_not_behind_other_processes(learner: RayLearner) -> None:
+    assert psutil.Process(learner.pid()).nice() == os.nice(0)
 
 
 def test_in_an_actor_it_gives_the_same_bits(learner: RayLearner) -> None:
