@@ -2,7 +2,8 @@
 
 Words: an *update* is one such cycle, an *epoch* a pass over its batch. The episodes of update k are those with index
 k·n … k·n+n-1, so every update consumes exactly its own, each once, whatever finished first. They are asked for as soon
-as the learner has finished k - max_staleness updates; their policy is therefore never older than that.
+as the learner has finished k - max_staleness updates; their policy is therefore never older than that. Where it may be
+older than the last, the learner begins with what is there before its last weights are published.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -39,6 +41,7 @@ from ray_rl.episodes import (
 )
 from ray_rl.failures import RunError
 from ray_rl.interruption import Interruption
+from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import (
     RETURN_COUNTER,
     RETURNS_PREFIX,
@@ -165,6 +168,13 @@ def _networks(config: TrainConfig) -> str:
     return ", ".join(f"{name} {value}" for name, value in config.policy.model_dump(mode="json").items())
 
 
+class _Lesson(NamedTuple):
+    """What the learner learns from, and its answer."""
+
+    chunks: list[Chunk]
+    pending: PendingUpdate
+
+
 class Trainer:
     """The cycle of updates over a collector and a learner.
 
@@ -203,6 +213,8 @@ class Trainer:
         self._env_steps = 0
         self._elapsed_before_s = 0.0
         self._started_at = time.monotonic()
+        self._state: LearnerState | None = None
+        self._lesson: _Lesson | None = None
         self._inbox: dict[int, list[Chunk]] = defaultdict(list)
         self._evaluated: list[ChunkSummary] = []
         self._evaluation_of: int | None = None
@@ -261,17 +273,21 @@ class Trainer:
     def _one_update(self) -> None:
         watch = Stopwatch()
         with watch("publish"):
-            self._collector.publish(self._learner.weights(), self._update)
+            self._publish()
             self._request_episodes()
             self._request_evaluation()
         with watch("collect"):
-            chunks = self._gather(self._update)
-        if chunks is None:
-            return
+            if self._lesson is None:
+                chunks = self._gather(self._update)
+                if chunks is None:
+                    return
+                self._lesson = self._begin(chunks)
         with watch("learn"):
-            stats = self._learn(chunks)
+            chunks, stats = self._learn(self._lesson)
         self._update += 1
         self._env_steps += stats.n_steps
+        self._state = self._learner.state()
+        self._lesson = self._begin_ahead()
         with watch("record"):
             self._finish_evaluation()
             summaries = [c.summary for c in chunks]
@@ -286,6 +302,12 @@ class Trainer:
         for observe in self._observers:
             observe(UpdateReport(watch.total_s, watch.taken() + stats.spans, tuple(summaries)))
 
+    def _publish(self) -> None:
+        """Hand the policy after the last update to the collector."""
+        if self._state is None:
+            self._state = self._learner.state()
+        self._collector.publish(PolicyWeights.from_network(self._state.arrays), self._update)
+
     def _request_episodes(self) -> None:
         """Ask for the episodes of every update that may start with the weights just published."""
         n = self._config.ppo.episodes_per_update
@@ -296,27 +318,45 @@ class Trainer:
 
     def _gather(self, update: int) -> list[Chunk] | None:
         """Wait for all episodes of an update; None when the user stops the run meanwhile."""
-        n = self._config.ppo.episodes_per_update
-        while sum(len(c.summary.indices) for c in self._inbox[update]) < n:
+        while not self._is_complete(update):
             if self._interruption.requested:
                 return None
             self._listen(timeout_s=0.5, until_update=update)
         return self._inbox.pop(update)
 
-    def _learn(self, chunks: list[Chunk]) -> UpdateStats:
-        """Learn from the chunks; those that were lost since they were collected are collected again.
+    def _is_complete(self, update: int) -> bool:
+        """Whether all episodes of an update are there."""
+        return sum(len(c.summary.indices) for c in self._inbox[update]) >= self._config.ppo.episodes_per_update
+
+    def _begin(self, chunks: list[Chunk]) -> _Lesson:
+        return _Lesson(chunks, self._learner.update([chunk.batch for chunk in chunks]))
+
+    def _begin_ahead(self) -> _Lesson | None:
+        """Let the learner go on at once where the episodes of the next update are there, older than the last weights.
+
+        These are published while it learns.
+        """
+        if self._config.collect.max_staleness and self._is_complete(self._update):
+            return self._begin(self._inbox.pop(self._update))
+        return None
+
+    def _learn(self, lesson: _Lesson) -> tuple[list[Chunk], UpdateStats]:
+        """Wait for an update; episodes that were lost since they were collected are collected again.
+
+        Returns:
+            The episodes learned from, and what there is to say.
 
         Raises:
             RunError: When the learner did not consume exactly the episodes of this update, each once.
         """
         for losses in range(_LOSSES + 1):
             try:
-                stats = self._outcome(self._learner.update([c.batch for c in chunks]))
+                stats = self._outcome(lesson.pending)
                 break
             except EpisodesLostError as lost:
                 if losses == _LOSSES:
                     raise
-                chunks[:] = self._collect_again(chunks, lost)
+                lesson = self._begin(self._collect_again(lesson.chunks, lost))
         n = self._config.ppo.episodes_per_update
         first, last = self._update * n, (self._update + 1) * n - 1
         if (stats.n_episodes, stats.first_episode, stats.last_episode) != (n, first, last):
@@ -324,17 +364,17 @@ class Trainer:
                 f"update {self._update + 1} learned from {stats.n_episodes} episodes, {stats.first_episode} to "
                 f"{stats.last_episode}, in place of {first} to {last}"
             )
-        return stats
+        return lesson.chunks, stats
 
     def _outcome(self, pending: PendingUpdate) -> UpdateStats:
-        """Wait for an update; meanwhile the collector goes on with whatever it may run.
+        """Wait for an update; meanwhile the collector goes on with whatever it was asked for.
 
         Raises:
             RunError: When it takes longer than the watchdog allows.
         """
         limit_s = self._config.collect.watchdog_s
         give_up_at = time.monotonic() + limit_s
-        while not pending.done() and (self._evaluation_of is not None or self._config.collect.max_staleness > 0):
+        while not pending.done() and self._awaits_episodes():
             self._listen(timeout_s=_LOOK_UP_S)
             if time.monotonic() > give_up_at:
                 break
@@ -345,6 +385,12 @@ class Trainer:
                 f"update {self._update + 1} is not learned after {limit_s:g} s: the learner hangs, or --watchdog-s is "
                 "too short for it. Go on from the last checkpoint with --resume"
             ) from error
+
+    def _awaits_episodes(self) -> bool:
+        """Whether the collector still has something to do."""
+        if self._evaluation_of is not None and not self._is_evaluated():
+            return True
+        return not all(self._is_complete(update) for update in range(self._update + 1, self._requested))
 
     def _collect_again(self, chunks: list[Chunk], lost: EpisodesLostError) -> list[Chunk]:
         """Run the episodes of lost chunks once more; with max_staleness 0 the same weights give the same bits."""
@@ -377,7 +423,7 @@ class Trainer:
             if chunk.summary.purpose is Purpose.TRAIN:
                 update = int(chunk.summary.indices[0]) // n
                 self._inbox[update].append(chunk)
-                if update == until_update and sum(len(c.summary.indices) for c in self._inbox[update]) >= n:
+                if update == until_update and self._is_complete(update):
                     return
             else:
                 self._evaluated.append(chunk.summary)
@@ -404,7 +450,7 @@ class Trainer:
         """Wait for the rest of an evaluation that was asked for: the next weights must not act in it."""
         if self._evaluation_of is None:
             return
-        while sum(len(s.indices) for s in self._evaluated) < self._config.evaluate.evaluate_episodes:
+        while not self._is_evaluated():
             self._listen(timeout_s=0.5)
         env = self._config.env
         protocol = env.env in CHALLENGE_ENVS and env.episode_steps == PROTOCOL_STEPS[-1]
@@ -412,9 +458,12 @@ class Trainer:
         self._evaluated = []
         self._evaluation_of = None
 
+    def _is_evaluated(self) -> bool:
+        return sum(len(s.indices) for s in self._evaluated) >= self._config.evaluate.evaluate_episodes
+
     def _evaluate_at_the_end(self) -> None:
         if self._config.evaluate.evaluate_every:
-            self._collector.publish(self._learner.weights(), self._update)
+            self._publish()
             self._submit_evaluation()
             self._finish_evaluation()
 
@@ -438,8 +487,8 @@ class Trainer:
         self._progress.show(update, self._elapsed_s, metrics)
 
     def _save(self) -> None:
-        state = self._learner.state()
-        if state.version != self._update:
+        state = self._state
+        if state is None or state.version != self._update:
             return  # stopped between learning and recording: the last checkpoint stands, the update is done again
         self._folder.save(
             Checkpoint(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ import pytest
 from rich.console import Console
 
 from ray_rl.checkpoint import checkpoints_in, load_checkpoint
+from ray_rl.collect.sequential import SequentialCollector
 from ray_rl.config import TrainConfig, UserError
 from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import RED_AGENTS, EpisodeBatch
 from ray_rl.interruption import Interruption
+from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import EpisodesLostError
 from ray_rl.ppo.factory import assignment_of
 from ray_rl.ppo.local_learner import LocalLearner
-from ray_rl.trainer import _train, train
+from ray_rl.trainer import Trainer, _train, train
 
 _SMALL: dict[str, Any] = {
     "collector": "sequential",
@@ -178,6 +181,40 @@ def test_overlapped_training_keeps_its_bound_and_uses_every_episode_once(tmp_pat
     assert [row["update"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert max(row["staleness/max"] for row in rows) <= 2
     assert max(row["staleness/max"] for row in rows) >= 1
+
+
+def test_overlapped_the_learner_begins_before_its_last_weights_are_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is saved, published and evaluated meanwhile is of the last update that is done."""
+    done: list[str] = []
+    publish, update = SequentialCollector.publish, LocalLearner.update
+
+    def published(self: SequentialCollector, weights: PolicyWeights, version: int) -> None:
+        done.append(f"publish {version}")
+        publish(self, weights, version)
+
+    def updated(self: LocalLearner, batches: Sequence[EpisodeBatch]) -> Any:
+        done.append("update")
+        future = update(self, batches)
+        monkeypatch.setattr(future, "done", lambda: False)  # the learner is never faster than the collector
+        return future
+
+    monkeypatch.setattr(SequentialCollector, "publish", published)
+    monkeypatch.setattr(LocalLearner, "update", updated)
+    ahead = train(small(tmp_path / "ahead", max_staleness=1, checkpoint_every=1))
+    assert done == ["publish 0", "update", *chain(*(("update", f"publish {k}") for k in range(1, 6))), "publish 6"]
+
+    monkeypatch.setattr(Trainer, "_begin_ahead", lambda _: None)
+    done.clear()
+    in_turn = train(small(tmp_path / "in_turn", max_staleness=1, checkpoint_every=1))
+    assert done == [*chain(*((f"publish {k}", "update") for k in range(6))), "publish 6"]
+    for number in range(1, 7):
+        assert load_checkpoint(ahead / "checkpoints" / f"update_{number:06d}").counters["version"] == number
+        assert_same_arrays(arrays_of(ahead, number), arrays_of(in_turn, number))
+    told = [[row for row in rows_of(folder) if "eval/return_mean" in row] for folder in (ahead, in_turn)]
+    assert [row["eval/return_mean"] for row in told[0]] == [row["eval/return_mean"] for row in told[1]]
+    assert len(told[0]) == 2
 
 
 def test_evaluation_is_recorded_when_due_and_at_the_end(undisturbed: Path) -> None:

@@ -1,7 +1,7 @@
 """Where the time of an update went, second by second, on the clock of the driver that everything else waits for.
 
-What happens beside it (workers that roll while the learner works, the shorter of the learner's two threads) costs no
-time of its own and is left out, so that the parts add up to the update.
+What happens beside it (workers that roll while the learner works, the shorter of the learner's two threads, what the
+driver does while the learner is ahead) costs no time of its own and is left out, so that the parts add up to the update.
 """
 
 from __future__ import annotations
@@ -63,19 +63,21 @@ def _account_of(report: UpdateReport, n_workers: int, step_s: float) -> dict[str
     n_steps = sum(int(chunk.lengths.sum()) for chunk in report.chunks)
     stepping_s = min(waited_for * n_steps * step_s / n_workers, rollout_s)
 
+    beside_s = max(0.0, learner_s - driver["learn"])
+    visible = max(0.0, 1 - beside_s / (report.total_s - driver["learn"]))
     parts = {
-        "publishing": driver["publish"],
-        "stepping": stepping_s,
-        "inference": rollout_s - stepping_s,
-        "packing": waited_for * chunks_s - rollout_s,
-        "waiting": collect_s - waited_for * chunks_s,
-        "transport": driver["learn"] - learner_s + learner["fetch"],
+        "publishing": visible * driver["publish"],
+        "stepping": visible * stepping_s,
+        "inference": visible * (rollout_s - stepping_s),
+        "packing": visible * (waited_for * chunks_s - rollout_s),
+        "waiting": visible * (collect_s - waited_for * chunks_s),
+        "transport": max(0.0, driver["learn"] - learner_s) + learner["fetch"],
         "unpacking": learner["join"] + learner["unpack"],
         "GAE": learner["advantages"],
         **{name: passes[name] for name in _PASSES},
         "loss": learner["epochs"] - epochs_s,
-        "logging": driver["record"] - driver["checkpoint"],
-        "checkpointing": driver["checkpoint"],
+        "logging": visible * (driver["record"] - driver["checkpoint"]),
+        "checkpointing": visible * driver["checkpoint"],
     }
     return {**parts, "other": report.total_s - sum(parts.values())}
 

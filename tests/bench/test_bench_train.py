@@ -77,6 +77,17 @@ def test_what_happens_beside_the_driver_costs_no_time_of_an_update() -> None:
     assert none["waiting"] == pytest.approx(0.2)
 
 
+def test_what_the_driver_does_while_the_learner_is_ahead_costs_nothing() -> None:
+    """The learner knows of 0.46 s, of which the driver waited for 0.4 s: a fifth of its other 0.3 s was beside them."""
+    ahead = report((chunk(0.1, 0.11), chunk(0.14, 0.15)))
+    spans = tuple(span._replace(duration_s=0.4) if span.what == "learn" else span for span in ahead.spans)
+    parts = account([UpdateReport(0.7, spans, ahead.chunks)], n_workers=2, step_s=0.0005)
+    assert parts["publishing"] == pytest.approx(0.008)
+    assert parts["transport"] == pytest.approx(0.02)
+    assert parts["backward"] == pytest.approx(0.15)
+    assert sum(parts.values()) == pytest.approx(0.7)
+
+
 def test_updates_are_averaged() -> None:
     one = report((chunk(0.1, 0.1),))
     parts = account([one, replace(one, total_s=1.0)], n_workers=1, step_s=0.0005)
