@@ -1,7 +1,7 @@
 """Where the time of an update went, second by second, on the clock of the driver that everything else waits for.
 
-What happens beside it (workers that roll while the learner works, the shorter of the learner's two threads, what the
-driver does while the learner is ahead) costs no time of its own and is left out, so that the parts add up to the update.
+What happens beside it (workers that roll while the learner works, the shorter of the learner's two threads, the driver
+while the learner is ahead) costs no time of its own and is left out, so that the parts add up to the update.
 """
 
 from __future__ import annotations
