@@ -31,6 +31,9 @@ from ray_rl.spans import Spans
 
 _ROWS_AT_ONCE = 8192
 """Rows of a pass that is not cut into minibatches; bounds its memory."""
+_STEPS_KEPT = 200_000
+"""Steps of minibatches that are kept for the slower of both networks, at some 0.3 kB each: all epochs of a small batch,
+two of a large one."""
 _N_ACTOR_NUMBERS = 4
 """What is reported of a minibatch of the actor."""
 
@@ -68,7 +71,11 @@ def shuffle_of(batch: PpoBatch, config: PpoConfig, run_seed: int, version: int) 
         run_seed: Seed of the run.
         version: Number of finished updates.
     """
-    return Shuffle(batch, lambda epoch: list(minibatches(batch, config.minibatches, run_seed, version, epoch)))
+
+    def cut(epoch: int) -> list[Minibatch]:
+        return list(minibatches(batch, config.minibatches, run_seed, version, epoch))
+
+    return Shuffle(batch, cut, n_kept=max(2, _STEPS_KEPT // batch.n_steps))
 
 
 def evaluate_log_probs(actor: Mlp, shuffle: Shuffle[PpoBatch, Minibatch]) -> Tensor:

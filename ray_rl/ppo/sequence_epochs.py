@@ -26,7 +26,11 @@ _EPISODES_AT_ONCE = 64
 def shuffle_of(batch: Sequences, config: PpoConfig, run_seed: int, version: int) -> Shuffle[Sequences, Tensor]:
     """The minibatches of an update, as columns; arguments as `ray_rl.ppo.epochs.shuffle_of`."""
     n_episodes, count = len(batch.lengths), config.minibatches
-    return Shuffle(batch, lambda epoch: list(episode_minibatches(n_episodes, count, run_seed, version, epoch)))
+
+    def cut(epoch: int) -> list[Tensor]:
+        return list(episode_minibatches(n_episodes, count, run_seed, version, epoch))
+
+    return Shuffle(batch, cut, n_kept=config.epochs)
 
 
 def evaluate_values(critic: RecurrentNetwork, batch: Sequences) -> tuple[Tensor, Tensor]:

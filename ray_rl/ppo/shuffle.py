@@ -13,19 +13,21 @@ Part = TypeVar("Part")
 class Shuffle(Generic[Batch, Part]):
     """Cuts the minibatches of each epoch once, for whoever asks first; safe to use from several threads.
 
-    It holds them until it is forgotten itself, since the two networks need not keep pace.
+    The two networks need not keep pace. Who falls behind by more epochs than are kept has them cut once more, alike.
 
     Args:
         batch: The steps of the update.
         cut: Cuts the minibatches of an epoch, whose number from 0 it is given.
+        n_kept: Epochs kept; the first that were cut are forgotten first.
 
     Attributes:
         batch: As given.
     """
 
-    def __init__(self, batch: Batch, cut: Callable[[int], list[Part]]) -> None:
+    def __init__(self, batch: Batch, cut: Callable[[int], list[Part]], n_kept: int) -> None:
         self.batch = batch
         self._cut = cut
+        self._n_kept = n_kept
         self._epochs: dict[int, list[Part]] = {}
         self._turn = Lock()
 
@@ -33,5 +35,7 @@ class Shuffle(Generic[Batch, Part]):
         """The minibatches of an epoch."""
         with self._turn:
             if epoch not in self._epochs:
+                if len(self._epochs) == self._n_kept:
+                    del self._epochs[next(iter(self._epochs))]
                 self._epochs[epoch] = self._cut(epoch)
             return self._epochs[epoch]

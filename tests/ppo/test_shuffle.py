@@ -16,7 +16,7 @@ def test_whoever_asks_gets_the_same_minibatches() -> None:
         cut.append(epoch)
         return [10 * epoch, 10 * epoch + 1]
 
-    shuffle = Shuffle("batch", cut_one)
+    shuffle = Shuffle("batch", cut_one, n_kept=3)
 
     def read(order: tuple[int, ...]) -> list[list[int]]:
         both.wait(timeout=60)
@@ -27,3 +27,15 @@ def test_whoever_asks_gets_the_same_minibatches() -> None:
     assert first == [[0, 1], [10, 11], [20, 21]]
     assert all(a is b for a, b in zip(first, second[1:], strict=True))
     assert cut == [0, 1, 2]
+
+
+def test_no_more_epochs_are_kept_than_asked_for() -> None:
+    cut: list[int] = []
+
+    def cut_one(epoch: int) -> list[int]:
+        cut.append(epoch)
+        return [epoch]
+
+    shuffle = Shuffle("batch", cut_one, n_kept=2)
+    assert [shuffle.minibatches(epoch) for epoch in (0, 1, 2, 1, 2, 0)] == [[0], [1], [2], [1], [2], [0]]
+    assert cut == [0, 1, 2, 0]
