@@ -41,7 +41,6 @@ from ray_rl.episodes import (
 )
 from ray_rl.failures import RunError
 from ray_rl.interruption import Interruption
-from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import (
     RETURN_COUNTER,
     RETURNS_PREFIX,
@@ -306,7 +305,7 @@ class Trainer:
         """Hand the policy after the last update to the collector."""
         if self._state is None:
             self._state = self._learner.state()
-        self._collector.publish(PolicyWeights.from_network(self._state.arrays), self._update)
+        self._collector.publish(self._state.weights(), self._update)
 
     def _request_episodes(self) -> None:
         """Ask for the episodes of every update that may start with the weights just published."""
@@ -489,7 +488,7 @@ class Trainer:
     def _save(self) -> None:
         state = self._state
         if state is None or state.version != self._update:
-            return  # stopped between learning and recording: the last checkpoint stands, the update is done again
+            return  # stopped before the first update, or just as one was taken over: the last checkpoint stands
         self._folder.save(
             Checkpoint(
                 self._update,

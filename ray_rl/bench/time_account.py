@@ -55,6 +55,9 @@ def _account_of(report: UpdateReport, n_workers: int, step_s: float) -> dict[str
     passes = max(seconds["actor"], seconds["critic"], key=lambda spans: sum(spans.values()))
     epochs_s = min(sum(passes[name] for name in _PASSES), learner["epochs"])
     learner_s = sum(learner.values())
+    ahead_s = max(0.0, learner_s - driver["learn"])
+    for what in ("publish", "collect", "record", "checkpoint"):  # while the learner was ahead they cost nothing
+        driver[what] *= max(0.0, 1 - ahead_s / (report.total_s - driver["learn"]))
 
     collect_s = driver["collect"]
     chunks_s = sum(chunk.chunk_s for chunk in report.chunks) / n_workers
@@ -63,21 +66,19 @@ def _account_of(report: UpdateReport, n_workers: int, step_s: float) -> dict[str
     n_steps = sum(int(chunk.lengths.sum()) for chunk in report.chunks)
     stepping_s = min(waited_for * n_steps * step_s / n_workers, rollout_s)
 
-    beside_s = max(0.0, learner_s - driver["learn"])
-    visible = max(0.0, 1 - beside_s / (report.total_s - driver["learn"]))
     parts = {
-        "publishing": visible * driver["publish"],
-        "stepping": visible * stepping_s,
-        "inference": visible * (rollout_s - stepping_s),
-        "packing": visible * (waited_for * chunks_s - rollout_s),
-        "waiting": visible * (collect_s - waited_for * chunks_s),
+        "publishing": driver["publish"],
+        "stepping": stepping_s,
+        "inference": rollout_s - stepping_s,
+        "packing": waited_for * chunks_s - rollout_s,
+        "waiting": collect_s - waited_for * chunks_s,
         "transport": max(0.0, driver["learn"] - learner_s) + learner["fetch"],
         "unpacking": learner["join"] + learner["unpack"],
         "GAE": learner["advantages"],
         **{name: passes[name] for name in _PASSES},
         "loss": learner["epochs"] - epochs_s,
-        "logging": visible * (driver["record"] - driver["checkpoint"]),
-        "checkpointing": visible * driver["checkpoint"],
+        "logging": driver["record"] - driver["checkpoint"],
+        "checkpointing": driver["checkpoint"],
     }
     return {**parts, "other": report.total_s - sum(parts.values())}
 

@@ -206,11 +206,12 @@ class Recording:
 
 def record(config: TrainConfig, learner: RayLearner) -> Recording:
     """Train, and keep the episodes of every update."""
-    first_state, middle = learner.state(), learner.weights()
+    first_state = learner.state()
+    middle = first_state.weights()
     kept: list[list[Chunk]] = []
     with make_collector(config.collect, config.env) as collector:
         for update in range(config.n_updates):
-            weights = learner.weights()
+            weights = learner.state().weights()
             middle = weights if update == config.n_updates // 2 else middle
             collector.publish(weights, update)
             collector.submit(_requests(config, update, 1))

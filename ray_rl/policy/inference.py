@@ -25,8 +25,6 @@ MEMORY_ARRAYS = ("input_weight", "input_bias", "memory_weight", "memory_bias")
 
 _LANES = 16
 """Numbers in the widest vector of a CPU (AVX-512)."""
-_AT_ONCE = 4
-"""Inputs whose rows are added to an output while it is in a register."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +251,7 @@ def add_rows(
 ) -> None:
     """``out += scales[i] * matrix[i]`` for each chosen i, one after the other in every lane."""
     k = 0
-    while k + _AT_ONCE <= n_chosen:
+    while k + 4 <= n_chosen:  # four while an output is in a register
         a, b, c, d = chosen[k], chosen[k + 1], chosen[k + 2], chosen[k + 3]
         by_a, by_b, by_c, by_d = scales[a], scales[b], scales[c], scales[d]
         for j in range(out.shape[0]):
@@ -262,7 +260,7 @@ def add_rows(
             total += by_c * matrix[c, j]
             total += by_d * matrix[d, j]
             out[j] = total
-        k += _AT_ONCE
+        k += 4
     while k < n_chosen:
         add_scaled(out, matrix[chosen[k]], scales[chosen[k]])
         k += 1

@@ -125,6 +125,10 @@ class LearnerState:
         """Number of finished updates."""
         return int(self.counters["version"])
 
+    def weights(self) -> PolicyWeights:
+        """The policy, for acting."""
+        return PolicyWeights.from_network(self.arrays)
+
 
 class PolicyMismatchError(RunError):
     """Recorded log-probabilities do not belong to the weights that are said to have acted.
@@ -226,10 +230,6 @@ class LearnerHandle(Protocol):
             batches: The episodes of one update, or references to them where the learner resolves references. The
                 pending update raises `EpisodesLostError` when some of these cannot be fetched.
         """
-        ...
-
-    def weights(self) -> PolicyWeights:
-        """The policy after all updates so far; waits for the one under way."""
         ...
 
     def state(self) -> LearnerState:

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from ray_rl.episodes import EpisodeBatch
-from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import Assignment, LearnerState, UpdateStats
 from ray_rl.ppo.learner import Learner
 
@@ -33,10 +32,6 @@ class LocalLearner:
     def update(self, batches: Sequence[EpisodeBatch | Any]) -> Future[UpdateStats]:
         """Start to learn from complete episodes, given in any order; returns at once."""
         return self._turns.submit(lambda: self._learner.update(self._fetch(batches)))
-
-    def weights(self) -> PolicyWeights:
-        """The policy after all updates so far; waits for the one under way."""
-        return self._turns.submit(self._learner.weights).result()
 
     def state(self) -> LearnerState:
         """Everything needed to go on bit for bit; waits for the update under way."""

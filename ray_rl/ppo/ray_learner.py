@@ -19,7 +19,6 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from ray_rl.episodes import EpisodeBatch
-from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import (
     Assignment,
     EpisodesLostError,
@@ -77,10 +76,6 @@ class _LearnerProcess:
             fetched = fetch_batches(batches)
         stats = self._learner.update(fetched)
         return replace(stats, spans=spans.taken() + stats.spans), self._learner.state()
-
-    def weights(self) -> PolicyWeights:
-        """As `Learner.weights`."""
-        return self._learner.weights()
 
     def state(self) -> LearnerState:
         """As `Learner.state`."""
@@ -181,11 +176,6 @@ class RayLearner:
         self._settle()
         self._pending = RayPendingUpdate(self, batches)
         return self._pending
-
-    def weights(self) -> PolicyWeights:
-        """The policy after all updates so far; waits for the one under way."""
-        weights: PolicyWeights = self._ask("weights")
-        return weights
 
     def state(self) -> LearnerState:
         """Everything needed to go on bit for bit; waits for the update under way.

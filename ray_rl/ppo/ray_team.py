@@ -19,7 +19,6 @@ from ray.exceptions import RayActorError
 from ray_rl.envs.masks import restore_masks
 from ray_rl.envs.true_state import with_true_state
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order
-from ray_rl.policy.inference import PolicyWeights
 from ray_rl.ppo.api import Assignment, LearnerDiedError, LearnerState, UpdateStats
 from ray_rl.ppo.batch import Part, check_episodes, split
 from ray_rl.ppo.learner import Learner
@@ -120,10 +119,6 @@ class LearnerTeam:
             except Exception:  # it too only misses the one that is gone
                 continue
         return None
-
-    def weights(self) -> PolicyWeights:
-        """As `Learner.weights`."""
-        return self._learner.weights()
 
     def state(self) -> LearnerState:
         """As `Learner.state`."""

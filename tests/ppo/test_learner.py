@@ -306,7 +306,7 @@ def test_in_a_thread_it_gives_the_same_bits_and_the_error_comes_out_of_the_resul
             threaded.update(masked_chunks(plain, version=5)).result()
         saved = plain.state()
         threaded.load_state(saved)
-        np.testing.assert_array_equal(threaded.weights().values, plain.weights().values)
+        np.testing.assert_array_equal(threaded.state().weights().values, plain.weights().values)
     threaded.close()
 
 

@@ -71,7 +71,7 @@ def test_processes_together_are_one_learner_and_another_team_takes_over_when_one
         monkeypatch.setattr(ray_learner, "_DEATHS", 0)
         os.kill(successors[2], signal.SIGKILL)
         with pytest.raises(LearnerDiedError, match=r"learner 3 of 3 is gone: .*--resume"):
-            team.update([ray.put(masked_episodes(team.weights(), 3, 700, 30))]).result(timeout=240)
+            team.update([ray.put(masked_episodes(team.state().weights(), 3, 700, 30))]).result(timeout=240)
     old = [psutil.Process(pid) for pid in pids + successors if psutil.pid_exists(pid)]
     _, left = psutil.wait_procs(old, timeout=60)
     assert left == []  # the others end with the first
