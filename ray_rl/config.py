@@ -35,6 +35,8 @@ ActionSetName = Literal["all", "compact"]
 Objective = Literal["return", "protocol"]
 PolicyKind = Literal["mlp", "gru"]
 CriticView = Literal["observation", "truth"]
+DeviceName = Literal["cpu", "cuda"]
+Precision = Literal["full", "mixed"]
 
 ENVS_WITH_ORDERS = ("cage2", "cyborg")
 """Environments whose episodes can be asked to follow an order of repair."""
@@ -224,6 +226,11 @@ class PpoConfig(_Group):
     learner_threads: PositiveInt = 2
     """Threads of each learner. With 2 the critic learns beside the actor; 1 and 2 give the same bits. More than 3 share
     out matrix products, which pays for large networks only and may round differently."""
+    learner_device: DeviceName = "cpu"
+    """What the learner computes on: cpu, or cuda: an NVIDIA GPU, of which each learner has one to itself."""
+    learner_precision: Precision = "full"
+    """full, or mixed: matrix products round their factors, to TF32 on a GPU, to bfloat16 on a CPU that multiplies such
+    numbers itself, and add up in float32."""
 
 
 class GateConfig(_Group):

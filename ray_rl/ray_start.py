@@ -66,7 +66,6 @@ def start_local(n_workers: int, limit_s: float = START_S) -> list[int]:
             ray.init(
                 address="local",
                 num_cpus=n_workers,
-                num_gpus=0,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -124,8 +124,7 @@ class PeersBench:
 
     def times_as_fast(self, result: Result) -> Spread:
         """How many times as fast as another this package is, round by round."""
-        own = self.results[0].episodes_per_s.values
-        return Spread(tuple(a / b for a, b in zip(own, result.episodes_per_s.values, strict=True)))
+        return self.results[0].episodes_per_s.over(result.episodes_per_s)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -36,6 +36,10 @@ class Spread:
         """As plain JSON values."""
         return {"median": self.median, "low": self.low, "high": self.high, "values": list(self.values)}
 
+    def over(self, other: Spread) -> Spread:
+        """How many times the other, measurement by measurement."""
+        return Spread(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))
+
 
 def measure_in_rounds(
     measurements: Mapping[str, Callable[[], float]], rounds: int, *, after_each: Callable[[str], None] | None = None

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -106,54 +107,76 @@ class TrainBench:
 
     Attributes:
         machine: Where it was measured.
-        config: The training.
-        rounds: Everything, once per round.
+        config: The training, as plain JSON values.
+        figures: Episodes per second of each part, and shares of the bounds (0…1), by name.
+        core_s: Core-seconds of an episode, by part.
+        parts_s: Seconds of an update by part, in each mode.
     """
 
     machine: Machine
-    config: TrainConfig
-    rounds: tuple[Round, ...]
+    config: Mapping[str, Any]
+    figures: Mapping[str, Spread]
+    core_s: Mapping[str, Spread]
+    parts_s: Mapping[str, Mapping[str, Spread]]
 
-    def figures(self) -> dict[str, Spread]:
-        """Episodes per second of each part, and shares of the bounds (0…1), by name."""
-        found = {
-            "learner alone": self._spread(lambda r: r.learner.episodes_per_s),
-            "collectors alone": self._spread(lambda r: r.collectors.episodes_per_s),
+    @classmethod
+    def of_rounds(cls, machine: Machine, config: TrainConfig, rounds: Sequence[Round]) -> TrainBench:
+        """Sum up what was measured."""
+
+        def spread(figure: Callable[..., float]) -> Spread:
+            return Spread(tuple(figure(one) for one in rounds))
+
+        figures = {
+            "learner alone": spread(lambda r: r.learner.episodes_per_s),
+            "collectors alone": spread(lambda r: r.collectors.episodes_per_s),
         }
         for mode in MODES:
-            found[f"end to end, {mode}"] = self._spread(lambda r, m=mode: r.trainings[m].episodes_per_s)
-            found[f"bound, {mode}"] = self._spread(lambda r, m=mode: r.bound(m))
-            found[f"share of the bound, {mode}"] = self._spread(
-                lambda r, m=mode: r.trainings[m].episodes_per_s / r.bound(m)
-            )
-        return found
-
-    def core_s(self) -> dict[str, Spread]:
-        """Core-seconds of an episode, by part."""
-        return {
-            "learner alone": self._spread(lambda r: r.learner.core_s),
-            "collectors alone": self._spread(lambda r: r.collectors.core_s),
+            figures[f"end to end, {mode}"] = spread(lambda r, m=mode: r.trainings[m].episodes_per_s)
+            figures[f"bound, {mode}"] = spread(lambda r, m=mode: r.bound(m))
+            figures[f"share of the bound, {mode}"] = figures[f"end to end, {mode}"].over(figures[f"bound, {mode}"])
+        core_s = {
+            "learner alone": spread(lambda r: r.learner.core_s),
+            "collectors alone": spread(lambda r: r.collectors.core_s),
         }
+        parts_s = {
+            mode: {part: Spread(tuple(one.trainings[mode].parts_s[part] for one in rounds)) for part in PARTS}
+            for mode in MODES
+        }
+        return cls(machine, config.model_dump(mode="json"), figures, core_s, parts_s)
 
-    def parts_s(self, mode: str) -> dict[str, Spread]:
-        """Seconds of an update by part, in a mode."""
-        return {part: self._spread(lambda r, p=part: r.trainings[mode].parts_s[p]) for part in PARTS}
+    @classmethod
+    def of_runs(cls, found: Sequence[Mapping[str, Any]]) -> TrainBench:
+        """Join results that `to_json` gave, of one training measured several times.
+
+        Raises:
+            KeyError, TypeError: When one of them is something else.
+        """
+
+        def joined(tables: Sequence[Mapping[str, Any]]) -> dict[str, Spread]:
+            return {name: Spread(tuple(chain(*(table[name]["values"] for table in tables)))) for name in tables[0]}
+
+        return cls(
+            Machine(**found[0]["machine"]),
+            found[0]["config"],
+            joined([one["figures"] for one in found]),
+            joined([one["core_s_per_episode"] for one in found]),
+            {mode: joined([one["parts_s"][mode] for one in found]) for mode in MODES},
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
+
+        def plain(spreads: Mapping[str, Spread]) -> dict[str, Any]:
+            return {name: spread.to_json() for name, spread in spreads.items()}
+
         return {
             "bench": "train",
             "machine": self.machine.to_json(),
-            "config": self.config.model_dump(mode="json"),
-            "figures": {name: spread.to_json() for name, spread in self.figures().items()},
-            "core_s_per_episode": {name: spread.to_json() for name, spread in self.core_s().items()},
-            "parts_s": {
-                mode: {part: spread.to_json() for part, spread in self.parts_s(mode).items()} for mode in MODES
-            },
+            "config": self.config,
+            "figures": plain(self.figures),
+            "core_s_per_episode": plain(self.core_s),
+            "parts_s": {mode: plain(parts) for mode, parts in self.parts_s.items()},
         }
-
-    def _spread(self, figure: Callable[..., float]) -> Spread:
-        return Spread(tuple(figure(one) for one in self.rounds))
 
 
 def bench_train(config: TrainConfig, rounds: int, say: Callable[[str], None] = print) -> TrainBench:
@@ -181,7 +204,7 @@ def bench_train(config: TrainConfig, rounds: int, say: Callable[[str], None] = p
                     {mode: _end_to_end(config, mode, n_workers, step_s) for mode in MODES},
                 )
             )
-    return TrainBench(machine, config, tuple(measured))
+    return TrainBench.of_rounds(machine, config, measured)
 
 
 @dataclass(frozen=True, slots=True)

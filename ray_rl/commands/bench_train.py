@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from ray_rl.bench.rounds import Spread
 from ray_rl.bench.time_account import PARTS
 from ray_rl.bench.train import MODES, TrainBench, bench_train
+from ray_rl.bench.versions import OWN_FOLDER, check_version, in_turn
 from ray_rl.commands.flags import check_files, parse, save_json
 from ray_rl.commands.screen import make_console
-from ray_rl.config import ActionSetName, TrainConfig, UserError, ViewName
+from ray_rl.config import ActionSetName, DeviceName, Precision, TrainConfig, UserError, ViewName
 
 _DESCRIPTION = (
     "Measures in alternating rounds the learner alone (a), the collectors alone (b) and both together, strict and "
@@ -52,8 +51,13 @@ class BenchTrainFlags:
     """Decides the episodes, first weights and minibatches."""
     json: Path | None = None
     """File for what the tables show, as JSON."""
+    learner_device: DeviceName = "cpu"
+    """What the learner computes on; cuda: an NVIDIA GPU."""
+    learner_precision: Precision = "full"
+    """mixed: matrix products round their factors, to TF32 on a GPU, to bfloat16 on a CPU that has it."""
     against: Path | None = None
-    """File that an earlier run wrote by --json, to compare with."""
+    """What to compare with: a file that an earlier run wrote by --json; or a checkout of another version, which is then
+    measured in turn with this one."""
 
 
 def run(words: list[str]) -> int:
@@ -62,17 +66,38 @@ def run(words: list[str]) -> int:
     if flags.rounds < 1 or flags.updates < 2:
         raise UserError("--rounds must be 1 or more, and --updates 2 or more")
     check_files(json=flags.json)
-    earlier = None if flags.against is None else _earlier(flags.against)
+    config = _config(flags)
     console = make_console()
-    result = bench_train(_config(flags), flags.rounds, lambda line: console.print(line, style="dim"))
-    console.print(_figures_table(result, earlier))
+
+    def say(line: str) -> None:
+        console.print(line, style="dim", soft_wrap=True)
+
+    other = None
+    takes_turns = flags.against is not None and flags.against.is_dir()
+    if flags.against is not None and takes_turns:
+        folders = (check_version(flags.against), OWN_FOLDER)
+        other, result = map(TrainBench.of_runs, in_turn(_one_round(flags), folders, flags.rounds, say))
+    else:
+        other = None if flags.against is None else _earlier(flags.against)
+        result = bench_train(config, flags.rounds, say)
+    console.print(_figures_table(result, other, takes_turns))
     console.print(_parts_table(result))
     console.print(result.machine.describe(), style="dim", soft_wrap=True)
-    if earlier is not None:
-        for line in _differences(result.to_json(), earlier):
+    if other is not None:
+        for line in _differences(result, other):
             console.print(line, soft_wrap=True)
-    save_json(flags.json, result.to_json())
+    save_json(flags.json, result.to_json() | ({} if other is None else {"against": other.to_json()}))
     return 0
+
+
+def _one_round(flags: BenchTrainFlags) -> list[str]:
+    """The command that measures a training once; what is as it is by default is left out, for versions without it."""
+    words = ["bench", "train", "--rounds", "1"]
+    for field in fields(flags):
+        value = getattr(flags, field.name)
+        if value != field.default and field.name not in ("rounds", "json", "against"):
+            words += [f"--{field.name.replace('_', '-')}", str(value)]
+    return words
 
 
 def _config(flags: BenchTrainFlags) -> TrainConfig:
@@ -83,6 +108,8 @@ def _config(flags: BenchTrainFlags) -> TrainConfig:
         "n_workers": flags.n_workers,
         "n_learners": flags.n_learners,
         "learner_threads": flags.learner_threads,
+        "learner_device": flags.learner_device,
+        "learner_precision": flags.learner_precision,
         "episodes_per_update": flags.episodes_per_update,
         "total_episodes": flags.updates * flags.episodes_per_update,
         "evaluate_every": 0,
@@ -91,7 +118,7 @@ def _config(flags: BenchTrainFlags) -> TrainConfig:
     return TrainConfig.from_mapping(values, "bench train")
 
 
-def _earlier(path: Path) -> dict[str, Any]:
+def _earlier(path: Path) -> TrainBench:
     """What an earlier run saved.
 
     Raises:
@@ -103,29 +130,38 @@ def _earlier(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read --against {path}: {error.strerror}") from error
     except ValueError as error:
         raise UserError(f"--against {path} is no JSON file") from error
-    if not isinstance(found, dict) or found.get("bench") != "train":
-        raise UserError(f"--against {path} was not written by ray-rl bench train --json")
-    return found
+    try:
+        return TrainBench.of_runs([found])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--against {path} was not written by ray-rl bench train --json") from error
 
 
-def _figures_table(result: TrainBench, earlier: Mapping[str, Any] | None) -> Table:
+def _figures_table(result: TrainBench, other: TrainBench | None, takes_turns: bool) -> Table:
     table = Table(title="Training: episodes per second, and core-milliseconds of an episode", title_justify="left")
     table.add_column("what")
     table.add_column("median", justify="right")
     table.add_column("lowest - highest", justify="right")
     table.add_column("core-ms", justify="right")
-    if earlier is not None:
-        table.add_column("earlier", justify="right")
-        table.add_column("now / earlier", justify="right")
-    core_s = result.core_s()
-    for name, figure in result.figures().items():
+    if other is not None:
+        table.add_column("other", justify="right")
+        table.add_column("this / other", justify="right")
+    core_s = result.core_s
+    for name, figure in result.figures.items():
         style = "{:.1%}" if name.startswith("share") else "{:,.0f}"
         cells = [name, *_cells(figure, style), f"{1e3 * core_s[name].median:.2f}" if name in core_s else ""]
-        if earlier is not None:
-            before = earlier["figures"][name]["median"]
-            cells += [style.format(before), f"{figure.median / before:.2f}"]
+        if other is not None:
+            beside = other.figures[name]
+            cells += [style.format(beside.median), _ratio(figure, beside, takes_turns)]
         table.add_row(*cells)
     return table
+
+
+def _ratio(figure: Spread, beside: Spread, takes_turns: bool) -> str:
+    """How many times the other; round by round where both were measured in the same rounds."""
+    if not takes_turns:
+        return f"{figure.median / beside.median:.2f}"
+    ratio = figure.over(beside)
+    return f"{ratio.median:.2f} ({ratio.low:.2f} - {ratio.high:.2f})"
 
 
 def _cells(figure: Spread, style: str) -> tuple[str, str]:
@@ -139,7 +175,7 @@ def _parts_table(result: TrainBench) -> Table:
         table.add_column(f"{mode}, ms", justify="right")
         table.add_column("share", justify="right")
     table.add_column("what it is")
-    parts_s = {mode: result.parts_s(mode) for mode in MODES}
+    parts_s = result.parts_s
     totals_s = {mode: sum(part.median for part in parts.values()) for mode, parts in parts_s.items()}
     for part, meaning in PARTS.items():
         cells = []
@@ -150,18 +186,10 @@ def _parts_table(result: TrainBench) -> Table:
     return table
 
 
-def _differences(now: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
+def _differences(result: TrainBench, other: TrainBench) -> list[str]:
     """What makes two results hard to compare."""
-    lines = [
-        f"careful: {name} was {earlier['machine'][name]}, and is {now['machine'][name]}"
-        for name in _MATTERS
-        if now["machine"][name] != earlier["machine"][name]
-    ]
-    for group, fields in now["config"].items():
-        before = earlier["config"].get(group, {})
-        lines += [
-            f"careful: {name} was {before.get(name)}, and is {value}"
-            for name, value in fields.items()
-            if value != before.get(name)
-        ]
-    return lines
+    pairs = [(name, getattr(other.machine, name), getattr(result.machine, name)) for name in _MATTERS]
+    for group, values in result.config.items():
+        beside = other.config.get(group, {})
+        pairs += [(name, beside[name], value) for name, value in values.items() if name in beside]
+    return [f"careful: {name} was {was}, and is {now}" for name, was, now in pairs if was != now]

@@ -34,6 +34,7 @@ class Mlp:
     Args:
         sizes: Inputs, units of each hidden layer, outputs.
         dtype: Of parameters and passes.
+        device: Where they are.
 
     Attributes:
         sizes: As given.
@@ -42,11 +43,13 @@ class Mlp:
         layers: Views into `parameters`: (matrix [in, out], bias [out]) of each layer.
     """
 
-    def __init__(self, sizes: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, sizes: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | None = None
+    ) -> None:
         self.sizes = tuple(sizes)
         n_parameters = sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
-        self.parameters = torch.zeros(n_parameters, dtype=dtype)
-        self.gradients = torch.zeros(n_parameters, dtype=dtype)
+        self.parameters = torch.zeros(n_parameters, dtype=dtype, device=device)
+        self.gradients = torch.zeros_like(self.parameters)
         self.layers = _split_layers(self.parameters, self.sizes)
         self._gradient_layers = _split_layers(self.gradients, self.sizes)
         self._inputs: NetworkInputs = NumberInputs(torch.empty(0))
@@ -57,9 +60,7 @@ class Mlp:
         """Draw orthogonal matrices, scaled by √2 and in the last layer by `output_gain`; biases become 0."""
         for number, (matrix, bias) in enumerate(self.layers):
             gain = output_gain if number == len(self.layers) - 1 else HIDDEN_GAIN
-            drawn = torch.empty_like(matrix)
-            torch.nn.init.orthogonal_(drawn, gain, generator)
-            matrix.copy_(drawn)
+            draw_orthogonal(matrix, gain, generator)
             bias.zero_()
 
     def forward(self, inputs: NetworkInputs) -> Tensor:
@@ -102,9 +103,15 @@ class Mlp:
     def _reserve(self, n_rows: int) -> None:
         """Make room for passes over this many rows."""
         if not self._activations or len(self._activations[0]) < n_rows:
-            dtype = self.parameters.dtype
-            self._activations = [torch.empty((n_rows, width), dtype=dtype) for width in self.sizes[1:]]
-            self._deltas = [torch.empty((n_rows, width), dtype=dtype) for width in self.sizes[1:-1]]
+            self._activations = [self.parameters.new_empty((n_rows, width)) for width in self.sizes[1:]]
+            self._deltas = [self.parameters.new_empty((n_rows, width)) for width in self.sizes[1:-1]]
+
+
+def draw_orthogonal(matrix: Tensor, gain: float, generator: torch.Generator) -> None:
+    """Fill a matrix, wherever it is, with an orthogonal one times a gain; the CPU's generator decides it."""
+    drawn = torch.empty(matrix.shape, dtype=matrix.dtype)
+    torch.nn.init.orthogonal_(drawn, gain, generator)
+    matrix.copy_(drawn)
 
 
 def _split_layers(flat: Tensor, sizes: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
@@ -128,6 +135,7 @@ class ActorCritic:
         seed: Decides the first weights; the global random numbers of torch are not touched.
         dtype: Of parameters and passes.
         critic_size: C, inputs of a critic that sees other things than the actor; None: D.
+        device: Where parameters and passes are.
     """
 
     def __init__(
@@ -138,9 +146,10 @@ class ActorCritic:
         seed: int,
         dtype: torch.dtype = torch.float32,
         critic_size: int | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        self.actor = Mlp((observation_size, *hidden_sizes, n_actions), dtype)
-        self.critic = Mlp((critic_size or observation_size, *hidden_sizes, 1), dtype)
+        self.actor = Mlp((observation_size, *hidden_sizes, n_actions), dtype, device)
+        self.critic = Mlp((critic_size or observation_size, *hidden_sizes, 1), dtype, device)
         generator = torch.Generator().manual_seed(seed)
         self.actor.initialise(generator, ACTOR_OUTPUT_GAIN)
         self.critic.initialise(generator, CRITIC_OUTPUT_GAIN)
@@ -148,12 +157,13 @@ class ActorCritic:
     def actor_weights(self) -> PolicyWeights:
         """The policy for acting without torch; a copy."""
         return PolicyWeights(
-            np.array(self.actor.sizes, dtype=np.int64), self.actor.parameters.numpy().astype(np.float32, copy=True)
+            np.array(self.actor.sizes, dtype=np.int64),
+            self.actor.parameters.cpu().numpy().astype(np.float32, copy=True),
         )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Copies of all parameters: ``network.actor.0.weight`` [in, out], ``network.actor.0.bias`` [out], and so on."""
-        return {name: values.numpy().copy() for name, values in self._named()}
+        return {name: values.cpu().numpy().copy() for name, values in self._named()}
 
     def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over parameters as `arrays` gives them; names and shapes are right."""
@@ -196,7 +206,8 @@ def mask_bias(action_masks: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
         action_masks: [R, A] bool.
         dtype: Of the result.
     """
-    return torch.zeros(action_masks.shape, dtype=dtype).masked_fill_(~action_masks, MASKED_LOGIT)
+    zeros = torch.zeros(action_masks.shape, dtype=dtype, device=action_masks.device)
+    return zeros.masked_fill_(~action_masks, MASKED_LOGIT)
 
 
 def entropies(log_probs: Tensor, probs: Tensor) -> Tensor:

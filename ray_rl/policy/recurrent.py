@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ray_rl.policy.actor_critic import ACTOR_OUTPUT_GAIN, CRITIC_OUTPUT_GAIN, HIDDEN_GAIN
+from ray_rl.policy.actor_critic import ACTOR_OUTPUT_GAIN, CRITIC_OUTPUT_GAIN, HIDDEN_GAIN, draw_orthogonal
 from ray_rl.policy.inference import MEMORY_ARRAYS, PolicyWeights
 
 
@@ -27,6 +27,7 @@ class RecurrentNetwork:
         memory_size: Units of the memory.
         hidden_sizes: Units of each hidden layer above it.
         n_outputs: Outputs at each step.
+        device: Where parameters and passes are.
 
     Attributes:
         parameters: [P] all weights, of which those of the modules are views.
@@ -34,12 +35,19 @@ class RecurrentNetwork:
         layers: (matrix [in, out], bias [out]) of each layer above the memory, views into `parameters`.
     """
 
-    def __init__(self, n_inputs: int, memory_size: int, hidden_sizes: Sequence[int], n_outputs: int) -> None:
+    def __init__(
+        self,
+        n_inputs: int,
+        memory_size: int,
+        hidden_sizes: Sequence[int],
+        n_outputs: int,
+        device: torch.device | None = None,
+    ) -> None:
         self._memory = nn.GRU(n_inputs, memory_size)
         widths = (memory_size, *hidden_sizes, n_outputs)
         self._layers = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(widths)]
         owned = [values for module in (self._memory, *self._layers) for values in module.parameters()]
-        self.parameters = torch.zeros(sum(values.numel() for values in owned))
+        self.parameters = torch.zeros(sum(values.numel() for values in owned), device=device)
         self.gradients = torch.zeros_like(self.parameters)
         start = 0
         for values in owned:
@@ -55,9 +63,9 @@ class RecurrentNetwork:
         self.parameters.zero_()
         for matrices in (self._gates["weight_ih_l0"], self._gates["weight_hh_l0"]):
             for gate in matrices.chunk(3):
-                nn.init.orthogonal_(gate, 1.0, generator)
+                draw_orthogonal(gate, 1.0, generator)
         for number, (matrix, _) in enumerate(self.layers):
-            nn.init.orthogonal_(matrix, output_gain if number == len(self.layers) - 1 else HIDDEN_GAIN, generator)
+            draw_orthogonal(matrix, output_gain if number == len(self.layers) - 1 else HIDDEN_GAIN, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs at each step of B episodes: [T, B, n_inputs] to [T, B, n_outputs]; autograd follows."""
@@ -87,6 +95,7 @@ class RecurrentActorCritic:
         hidden_sizes: Units of each hidden layer above it, the same for both.
         seed: Decides the first weights; the global random numbers of torch are not touched.
         critic_size: Size of observations of a critic that sees other things than the actor; None: D.
+        device: Where parameters and passes are.
     """
 
     def __init__(
@@ -97,13 +106,14 @@ class RecurrentActorCritic:
         hidden_sizes: Sequence[int],
         seed: int,
         critic_size: int | None = None,
+        device: torch.device | None = None,
     ) -> None:
         n_inputs = observation_size + n_actions
         n_critic_inputs = (critic_size or observation_size) + n_actions
         generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
-            self.actor = RecurrentNetwork(n_inputs, memory_size, hidden_sizes, n_actions)
-            self.critic = RecurrentNetwork(n_critic_inputs, memory_size, hidden_sizes, 1)
+            self.actor = RecurrentNetwork(n_inputs, memory_size, hidden_sizes, n_actions, device)
+            self.critic = RecurrentNetwork(n_critic_inputs, memory_size, hidden_sizes, 1, device)
         self.actor.initialise(generator, ACTOR_OUTPUT_GAIN)
         self.critic.initialise(generator, CRITIC_OUTPUT_GAIN)
 
@@ -113,7 +123,7 @@ class RecurrentActorCritic:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Copies of all parameters by name."""
-        return {name: np.ascontiguousarray(values.numpy()).copy() for name, values in self._named().items()}
+        return {name: np.ascontiguousarray(values.cpu().numpy()).copy() for name, values in self._named().items()}
 
     def load_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over parameters as `arrays` gives them; names and shapes are right."""

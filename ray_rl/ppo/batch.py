@@ -4,6 +4,9 @@ Many steps of an update show the same observation with the same action mask, and
 What the networks say depends on the observation alone, so they see each one once (an *input*); what the mask makes of
 it is computed once for each pair of both (a *row*). Gradients of the steps of a row, and of the rows of an input, are
 added up before they go back through the network: the same sums, with less work.
+
+On a GPU each step is a row and an input of its own. The work that sharing saves is nothing there, and sums over what is
+shared would come in any order, with other bits every time.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch, take_episodes
 from ray_rl.policy.actor_critic import mask_bias
 from ray_rl.policy.network_inputs import BitInputs, NetworkInputs, NumberInputs
+from ray_rl.ppo.device import CPU, onto
 from ray_rl.seeding import Purpose, derive_seed, mix64
 
 _mix64 = njit(inline="always")(mix64)
@@ -59,6 +63,8 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class PpoBatch:
     """The M steps of N episodes, the R distinct rows among them, and the Q distinct network inputs among those.
+
+    Tensors are where the learner computes, arrays on the host.
 
     Attributes:
         inputs: Q observations.
@@ -99,6 +105,11 @@ class PpoBatch:
     def n_distinct(self) -> int:
         """Distinct rows among the steps."""
         return len(np.unique(self.rows))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the learner computes."""
+        return self.actions.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +168,11 @@ def split(episodes: EpisodeBatch, n_learners: int) -> list[Part]:
 
 
 def ppo_batch(
-    episodes: EpisodeBatch, spec: EnvSpec, place: Place | None = None, dtype: torch.dtype = torch.float32
+    episodes: EpisodeBatch,
+    spec: EnvSpec,
+    place: Place | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
 ) -> PpoBatch:
     """Unpack episodes.
 
@@ -166,6 +181,8 @@ def ppo_batch(
         spec: What the policy sees.
         place: Where their steps lie among those of the update; None: they are all.
         dtype: Of the numbers that the learner computes with.
+        device: Where each step is to be a row and an input of its own; None: on the CPU, with those that are equal
+            found.
 
     Raises:
         ValueError: When the episodes do not fit the spec.
@@ -174,23 +191,28 @@ def ppo_batch(
     n_steps, n_episodes = len(episodes.actions), len(episodes.lengths)
     observations = np.concatenate((episodes.observations, episodes.final_observations))
     masks = None
-    keys = observations.view(np.uint8).reshape(n_steps + n_episodes, -1)
     if episodes.action_masks is not None:
         # No action follows a final observation; all bits set stand for that.
         final_masks = np.full((n_episodes, episodes.action_masks.shape[1]), 255, dtype=np.uint8)
         masks = np.concatenate((episodes.action_masks, final_masks))
-    inputs, input_firsts = distinct_rows(keys)
-    rows, firsts = inputs, input_firsts
-    if masks is not None:
-        rows, firsts = distinct_rows(np.concatenate((inputs[:, None].view(np.uint8), masks), axis=1))
+    if device is None:
+        inputs, input_firsts = distinct_rows(observations.view(np.uint8).reshape(n_steps + n_episodes, -1))
+        rows, firsts = inputs, input_firsts
+        if masks is not None:
+            rows, firsts = distinct_rows(np.concatenate((inputs[:, None].view(np.uint8), masks), axis=1))
+        observations, masks = observations[input_firsts], None if masks is None else masks[firsts]
+        input_of_row = inputs[firsts]
+    else:
+        rows = input_of_row = np.arange(n_steps + n_episodes)
+    where = device or CPU
     return PpoBatch(
-        inputs=_network_inputs(observations[input_firsts], spec, dtype),
-        input_of_row=inputs[firsts],
-        mask_bias=None if masks is None else mask_bias(_allowed(masks[firsts], spec.n_actions), dtype),
+        inputs=_network_inputs(observations, spec, dtype, device),
+        input_of_row=input_of_row,
+        mask_bias=None if masks is None else mask_bias(_bits(masks, spec.n_actions, where).bool(), dtype),
         rows=rows[:n_steps],
         final_rows=rows[n_steps:],
-        actions=torch.from_numpy(episodes.actions.astype(np.int64)),
-        behaviour_log_probs=torch.tensor(episodes.behaviour_log_probs, dtype=dtype),
+        actions=onto(torch.from_numpy(episodes.actions.astype(np.int64)), where),
+        behaviour_log_probs=onto(torch.tensor(episodes.behaviour_log_probs, dtype=dtype), where),
         rewards=episodes.rewards,
         alignment_rewards=episodes.alignment_rewards,
         lengths=episodes.lengths,
@@ -225,16 +247,20 @@ def _minibatch(batch: PpoBatch, steps: NDArray[np.int64], share: float) -> Minib
     row_of_step, rows = _number_rows(batch.rows[steps], len(batch.input_of_row))
     input_of_row, inputs = _number_rows(batch.input_of_row[rows], len(batch.inputs))
     n_steps_of_row = np.bincount(row_of_step, minlength=len(rows))
-    chosen = torch.from_numpy(steps)
+
+    def there(positions: NDArray[np.int64]) -> Tensor:
+        return onto(torch.from_numpy(positions), batch.device)
+
+    chosen = there(steps)
     return Minibatch(
         steps=chosen,
         actions=batch.actions.index_select(0, chosen),
-        row_of_step=torch.from_numpy(row_of_step),
-        input_of_step=torch.from_numpy(input_of_row[row_of_step]),
-        row_shares=torch.from_numpy(n_steps_of_row).to(batch.behaviour_log_probs.dtype).div_(max(len(steps), 1)),
-        mask_bias=None if batch.mask_bias is None else batch.mask_bias.index_select(0, torch.from_numpy(rows)),
-        input_of_row=torch.from_numpy(input_of_row),
-        inputs=batch.inputs.select(torch.from_numpy(inputs)).ready_to_learn(),
+        row_of_step=there(row_of_step),
+        input_of_step=there(input_of_row[row_of_step]),
+        row_shares=there(n_steps_of_row).to(batch.behaviour_log_probs.dtype).div_(max(len(steps), 1)),
+        mask_bias=None if batch.mask_bias is None else batch.mask_bias.index_select(0, there(rows)),
+        input_of_row=there(input_of_row),
+        inputs=batch.inputs.select(there(inputs)).ready_to_learn(),
         share=share,
     )
 
@@ -306,14 +332,21 @@ def _number_rows(rows: NDArray[np.int64], n_rows: int) -> tuple[NDArray[np.int64
     return numbers, distinct[:n_distinct].copy()
 
 
-def _network_inputs(observations: NDArray[np.generic], spec: EnvSpec, dtype: torch.dtype) -> NetworkInputs:
-    if spec.observation_bits:
+def _network_inputs(
+    observations: NDArray[np.generic], spec: EnvSpec, dtype: torch.dtype, device: torch.device | None
+) -> NetworkInputs:
+    if spec.observation_bits and device is None:
         return BitInputs.from_packed(observations.view(np.uint8), spec.observation_size)
-    return NumberInputs(torch.from_numpy(observations).to(dtype))
+    where = device or CPU
+    if spec.observation_bits:
+        return NumberInputs(_bits(observations.view(np.uint8), spec.observation_size, where).to(dtype))
+    return NumberInputs(onto(torch.from_numpy(observations), where).to(dtype))
 
 
-def _allowed(masks: NDArray[np.uint8], n_actions: int) -> Tensor:
-    return torch.from_numpy(np.unpackbits(masks, axis=1, count=n_actions).view(np.bool_))
+def _bits(packed: NDArray[np.uint8], count: int, device: torch.device) -> Tensor:
+    """Unpack the bits of [R, ceil(count/8)] bytes, most significant first, on a device: [R, count] uint8."""
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
+    return ((onto(torch.from_numpy(packed), device)[:, :, None] >> shifts) & 1).flatten(1)[:, :count]
 
 
 def check_episodes(episodes: EpisodeBatch, spec: EnvSpec) -> None:

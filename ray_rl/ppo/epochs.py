@@ -91,7 +91,7 @@ def evaluate_log_probs(actor: Mlp, shuffle: Shuffle[PpoBatch, Minibatch]) -> Ten
     Returns:
         [M].
     """
-    log_probs = torch.empty(shuffle.batch.n_steps, dtype=actor.parameters.dtype)
+    log_probs = actor.parameters.new_empty(shuffle.batch.n_steps)
     for part in shuffle.minibatches(0):
         all_log_probs = torch.log_softmax(_logits(actor, part), 1)
         log_probs[part.steps] = all_log_probs.view(-1)[_flat_positions(part, all_log_probs.shape[1])]
@@ -100,7 +100,7 @@ def evaluate_log_probs(actor: Mlp, shuffle: Shuffle[PpoBatch, Minibatch]) -> Ten
 
 def evaluate_values(critic: Mlp, batch: PpoBatch) -> tuple[Tensor, Tensor]:
     """Outputs of the critic for every step [M] and every final observation [N]."""
-    parts = torch.split(torch.arange(len(batch.inputs)), _ROWS_AT_ONCE)
+    parts = torch.split(torch.arange(len(batch.inputs), device=batch.device), _ROWS_AT_ONCE)
     outputs = torch.cat([critic.forward(batch.inputs.select(rows))[:, 0].clone() for rows in parts])
     outputs = outputs[torch.from_numpy(batch.input_of_row)]
     return outputs[torch.from_numpy(batch.rows)], outputs[torch.from_numpy(batch.final_rows)]
@@ -149,7 +149,7 @@ def train_actor(
                 history.append(tuple(number.mul(part.share) for number in numbers))
             else:
                 actor.gradients.zero_()
-                history.append((torch.zeros(()),) * _N_ACTOR_NUMBERS)
+                history.append((actor.gradients.new_zeros(()),) * _N_ACTOR_NUMBERS)
             with spans("optimiser"):
                 channel.add_up(actor.gradients.mul_(part.share))
                 norms.append(scale_down(actor.gradients, config.max_gradient_norm))
@@ -157,7 +157,7 @@ def train_actor(
         epochs += 1
         if config.target_kl is not None:
             last_epoch = torch.stack([step[2] for step in history[-config.minibatches :]])
-            if float(channel.add_up(last_epoch.mean())) > config.target_kl:
+            if float(channel.add_up(last_epoch.mean().cpu())) > config.target_kl:
                 break
     table = channel.add_up(_table(history))
     means = table.mean(0).tolist()
@@ -244,7 +244,7 @@ def train_critic(
                 losses.append((loss.mul(part.share),))
             else:
                 critic.gradients.zero_()
-                losses.append((torch.zeros(()),))
+                losses.append((critic.gradients.new_zeros(()),))
             with spans("optimiser"):
                 channel.add_up(critic.gradients.mul_(part.share))
                 norms.append(scale_down(critic.gradients, config.max_gradient_norm))
@@ -278,8 +278,8 @@ def _critic_gradients(
 
 
 def _table(rows: list[tuple[Tensor, ...]]) -> Tensor:
-    """Scalars as a table of float64."""
-    return torch.tensor([[float(number) for number in row] for row in rows], dtype=torch.float64)
+    """Scalars as a table of float64, on the host."""
+    return torch.stack([torch.stack(row) for row in rows]).cpu().double()
 
 
 def _logits(actor: Mlp, part: Minibatch) -> Tensor:

@@ -2,6 +2,8 @@
 
 It computes in threads of its own, which treat denormal numbers as 0; the thread that calls is left as it is. Given two
 threads, the critic trains beside the actor. The two share nothing, so one thread or two give the same bits.
+
+On a GPU one thread hands out the work; values come to the host for the advantages, statistics once per update.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from ray_rl.ppo import epochs, sequence_epochs
 from ray_rl.ppo.adam import Adam
 from ray_rl.ppo.api import Assignment, DivergedError, LearnerState, PolicyMismatchError, UpdateStats
 from ray_rl.ppo.batch import Part, Place, PpoBatch, ppo_batch, split
+from ray_rl.ppo.device import CPU, learner_device, multiplying, onto
 from ray_rl.ppo.epochs import ActorReport, CriticReport
 from ray_rl.ppo.gae import generalised_advantages
 from ray_rl.ppo.loss import explained_variance
@@ -58,9 +61,19 @@ class Learner:
         assignment: What to learn, and how.
         team: Channels to the learners that share the batches; all of them have the same assignment.
         dtype: Of networks and gradients.
+        device: Where to compute; None: where the assignment says.
+
+    Raises:
+        UserError: When the device is not there.
     """
 
-    def __init__(self, assignment: Assignment, team: Team = ALONE, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        assignment: Assignment,
+        team: Team = ALONE,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
         spec, policy, ppo = assignment.spec, assignment.policy, assignment.ppo
         self._spec = spec
         self._true_state = assignment.true_state
@@ -72,9 +85,11 @@ class Learner:
         self._scale = ReturnScale()
         self._team = team
         self._dtype = dtype
-        self._threads = ThreadPoolExecutor(
-            min(ppo.learner_threads, 2), "learner", _prepare_thread, (max(ppo.learner_threads // 2, 1),)
-        )
+        self._device = device or learner_device(ppo.learner_device)
+        # On the CPU equal steps are found and share their work; a device that was asked for computes them all.
+        self._shares = device is None and self._device == CPU
+        n_threads = min(ppo.learner_threads, 2) if self._device == CPU else 1
+        self._threads = ThreadPoolExecutor(n_threads, "learner", _prepare_thread, (max(ppo.learner_threads // 2, 1),))
         self._remembers = policy.policy == "gru"
         if self._remembers and team is not ALONE:
             raise ValueError("learners that share a batch cut it by steps; policy gru learns from whole episodes")
@@ -88,8 +103,10 @@ class Learner:
         sizes = (self._spec.observation_size, self._spec.n_actions)
         critic_size = self._critic_spec.observation_size
         if self._remembers:
-            return RecurrentActorCritic(*sizes, policy.memory_size, policy.hidden_sizes, seed, critic_size)
-        return ActorCritic(*sizes, policy.hidden_sizes, seed, self._dtype, critic_size)
+            return RecurrentActorCritic(
+                *sizes, policy.memory_size, policy.hidden_sizes, seed, critic_size, self._device
+            )
+        return ActorCritic(*sizes, policy.hidden_sizes, seed, self._dtype, critic_size, self._device)
 
     @property
     def version(self) -> int:
@@ -135,7 +152,8 @@ class Learner:
         """
         before = self.state()
         try:
-            return self._update(part, joined_s)
+            with multiplying(self._config.learner_precision):
+                return self._update(part, joined_s)
         except BaseException as error:
             self.load_state(before)
             if not isinstance(error, _AGREED):
@@ -209,7 +227,9 @@ class Learner:
         return batch, self._batch(with_true_state(part.episodes, self._true_state), self._critic_spec, part.place)
 
     def _batch(self, episodes: EpisodeBatch, spec: EnvSpec, place: Place) -> PpoBatch | Sequences:
-        return sequences(episodes, spec, place) if self._remembers else ppo_batch(episodes, spec, place, self._dtype)
+        if self._remembers:
+            return sequences(episodes, spec, place, self._device)
+        return ppo_batch(episodes, spec, place, self._dtype, None if self._shares else self._device)
 
     def _shuffle(self, batch: PpoBatch | Sequences) -> Shuffle[Any, Any]:
         return self._passes.shuffle_of(batch, self._config, self._run_seed, self._version)
@@ -217,7 +237,7 @@ class Learner:
     def _advantages(self, batch: PpoBatch | Sequences) -> tuple[Tensor, Tensor, Tensor]:
         """Values, advantages (normalised if configured) and returns: [M] each."""
         outputs = self._passes.evaluate_values(self._networks.critic, batch)
-        values, final_values = (self._scale.values(part).numpy() for part in outputs)  # [M], [N]
+        values, final_values = (self._scale.values(part).cpu().numpy() for part in outputs)  # [M], [N]
         rewards, terminated = batch.rewards, batch.terminated
         if self._config.objective == "protocol":  # nothing counts after the last step
             rewards, terminated = rewards * protocol_weights(batch.lengths), np.ones_like(terminated)
@@ -236,7 +256,8 @@ class Learner:
         if self._config.normalise_advantages:
             mean, variance = self._team.actor.moments(advantages, batch.place.n_steps)
             advantages = (advantages - mean) / (math.sqrt(variance) + _ADVANTAGE_EPSILON)
-        return torch.from_numpy(values), advantages, torch.from_numpy(returns)
+        there = self._device
+        return onto(torch.from_numpy(values), there), onto(advantages, there), onto(torch.from_numpy(returns), there)
 
     def _train_actor(
         self,
@@ -274,12 +295,13 @@ class Learner:
         """
         batch = shuffle.batch
         own = self._passes.evaluate_log_probs(self._networks.actor, shuffle)
-        fresh = torch.from_numpy(np.repeat(batch.policy_versions == self._version, batch.lengths))
+        is_fresh = np.repeat(batch.policy_versions == self._version, batch.lengths)
+        fresh = onto(torch.from_numpy(is_fresh), self._device)
         changes = own - batch.behaviour_log_probs
         differences = torch.where(fresh, changes.abs(), 0.0)
         wrong = ~(differences <= LOG_PROB_TOLERANCE)  # NaN is wrong too
-        largest = float(self._team.actor.largest(differences.nan_to_num(nan=math.inf).max()))
-        n_wrong, n_fresh = self._team.actor.add_up(torch.stack((wrong.sum(), fresh.sum()))).tolist()
+        largest = float(self._team.actor.largest(differences.nan_to_num(nan=math.inf).max().cpu()))
+        n_wrong, n_fresh = self._team.actor.add_up(torch.stack((wrong.sum(), fresh.sum())).cpu()).tolist()
         if n_wrong:
             raise PolicyMismatchError(largest, n_wrong, n_fresh, self._version)
         corrections = torch.where(fresh, 0.0, changes).exp_().clamp_(max=_MOST_CORRECTION)
@@ -331,8 +353,8 @@ class Learner:
         """Everything needed to go on bit for bit; copies."""
         arrays = self._networks.arrays()
         for name, optimiser in self._optimisers().items():
-            arrays[f"optimiser.{name}.first_moment"] = optimiser.first_moment.numpy().copy()
-            arrays[f"optimiser.{name}.second_moment"] = optimiser.second_moment.numpy().copy()
+            arrays[f"optimiser.{name}.first_moment"] = optimiser.first_moment.cpu().numpy().copy()
+            arrays[f"optimiser.{name}.second_moment"] = optimiser.second_moment.cpu().numpy().copy()
         arrays["returns.moments"] = np.array([self._scale.mean, self._scale.mean_square], dtype=np.float64)
         counters = {f"{name}_steps": optimiser.n_steps for name, optimiser in self._optimisers().items()}
         counters |= {"version": self._version, "return_batches": self._scale.n_batches}

@@ -13,11 +13,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from ray_rl.config import PpoConfig, UserError
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.ppo.api import (
     Assignment,
@@ -49,15 +50,17 @@ class _LearnerProcess:
     """
 
     def __init__(self, assignment: Assignment) -> None:
-        from ray_rl.ppo.learner import Learner
+        self._made: Learner | LearnerTeam | UserError
+        try:
+            self._made = _make(assignment)
+        except UserError as error:
+            self._made = error  # told to whoever asks: of an actor that does not start, Ray tells a traceback
 
-        self._learner: Learner | LearnerTeam
-        if assignment.ppo.n_learners == 1:
-            self._learner = Learner(assignment)
-        else:
-            from ray_rl.ppo.ray_team import LearnerTeam
-
-            self._learner = LearnerTeam(assignment)
+    @property
+    def _learner(self) -> Learner | LearnerTeam:
+        if isinstance(self._made, UserError):
+            raise self._made
+        return self._made
 
     def pid(self) -> int:
         """Number of the actor's process."""
@@ -84,6 +87,16 @@ class _LearnerProcess:
     def load_state(self, state: LearnerState) -> None:
         """As `Learner.load_state`."""
         self._learner.load_state(state)
+
+
+def _make(assignment: Assignment) -> Learner | LearnerTeam:
+    if assignment.ppo.n_learners == 1:
+        from ray_rl.ppo.learner import Learner
+
+        return Learner(assignment)
+    from ray_rl.ppo.ray_team import LearnerTeam
+
+    return LearnerTeam(assignment)
 
 
 class RayPendingUpdate:
@@ -144,7 +157,9 @@ class RayPendingUpdate:
 
 
 class RayLearner:
-    """Keeps the promises of `ray_rl.ppo.api.LearnerHandle` by an actor on the driver's node; Ray is connected already.
+    """Keeps the promises of `ray_rl.ppo.api.LearnerHandle` by an actor; Ray is connected already.
+
+    The actor is on the driver's node, which is the last to be taken away; one that learns on a GPU, where there is one.
 
     Args:
         assignment: What to learn, and how; of several learners the actor is the first.
@@ -153,10 +168,11 @@ class RayLearner:
             starts `START_S` if that is longer.
 
     Raises:
-        Whatever building the learner raises.
+        UserError: When Ray has no GPU for each learner that is to have one.
     """
 
     def __init__(self, assignment: Assignment, num_cpus: float = 0, limit_s: float = 300.0) -> None:
+        _check_gpus(assignment.ppo)
         self._assignment = assignment
         self._num_cpus = num_cpus
         self._limit_s = limit_s
@@ -167,7 +183,12 @@ class RayLearner:
 
     def _start(self) -> Any:
         actor_class: Any = ray.remote(_LearnerProcess)
-        options = actor_class.options(num_cpus=self._num_cpus, max_restarts=0, scheduling_strategy=this_node())
+        options = actor_class.options(
+            num_cpus=self._num_cpus,
+            num_gpus=n_gpus(self._assignment.ppo),
+            max_restarts=0,
+            scheduling_strategy=this_node() if n_gpus(self._assignment.ppo) == 0 else "DEFAULT",
+        )
         self._started_at = time.monotonic()
         return options.remote(self._assignment)
 
@@ -274,6 +295,22 @@ class RayLearner:
     ) -> None:
         """Close."""
         self.close()
+
+
+def n_gpus(ppo: PpoConfig) -> int:
+    """GPUs that each learner has to itself."""
+    return 1 if ppo.learner_device == "cuda" else 0
+
+
+def _check_gpus(ppo: PpoConfig) -> None:
+    """Refuse to wait for GPUs that never come."""
+    wanted = ppo.n_learners * n_gpus(ppo)
+    found = int(cast("Any", ray).cluster_resources().get("GPU", 0))
+    if wanted > found:
+        raise UserError(
+            f"--learner-device {ppo.learner_device} --n-learners {ppo.n_learners} takes a GPU for each learner, and "
+            f"this Ray has {found}: have nodes with GPUs start first, or learn with --learner-device cpu"
+        )
 
 
 def fetch_batches(

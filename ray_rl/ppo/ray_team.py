@@ -22,6 +22,7 @@ from ray_rl.episodes import EpisodeBatch, concatenate_in_order
 from ray_rl.ppo.api import Assignment, LearnerDiedError, LearnerState, UpdateStats
 from ray_rl.ppo.batch import Part, check_episodes, split
 from ray_rl.ppo.learner import Learner
+from ray_rl.ppo.ray_learner import n_gpus
 from ray_rl.ppo.team import TeamBrokenError, join_team, meeting_place
 from ray_rl.ray_runtime import this_node
 
@@ -72,7 +73,12 @@ class LearnerTeam:
         host = _speak_by_the_clusters_network()
         self._store = meeting_place(host)
         member: Any = ray.remote(_Member)
-        member = member.options(num_cpus=0, max_restarts=0, scheduling_strategy=_placement(self._size))
+        member = member.options(
+            num_cpus=0,
+            num_gpus=n_gpus(assignment.ppo),
+            max_restarts=0,
+            scheduling_strategy=_placement(self._size) if n_gpus(assignment.ppo) == 0 else "DEFAULT",
+        )
         self._members = [member.remote(assignment, rank, host, self._store.port) for rank in range(1, self._size)]
         team = join_team(self._store, 0, self._size)
         self._learner = Learner(assignment, team)

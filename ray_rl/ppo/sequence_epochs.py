@@ -44,7 +44,7 @@ def evaluate_values(critic: RecurrentNetwork, batch: Sequences) -> tuple[Tensor,
 def evaluate_log_probs(actor: RecurrentNetwork, shuffle: Shuffle[Sequences, Tensor]) -> Tensor:
     """Evaluate log π(a|s) of every step [M], in the slices and by the arithmetic of the first epoch."""
     batch = shuffle.batch
-    log_probs = torch.empty(batch.actions.shape)
+    log_probs = actor.parameters.new_empty(batch.actions.shape)
     for columns in shuffle.minibatches(0):
         log_probs[:, columns] = _distributions(actor, batch, columns)[0].detach()
     return log_probs.view(-1)[batch.steps]
@@ -140,7 +140,7 @@ def _inputs(batch: Sequences, columns: Tensor) -> Tensor:
 
 def _happened(batch: Sequences) -> Tensor:
     """Where there is a step: [T, N] bool."""
-    return batch.padded(torch.ones(len(batch.steps), dtype=torch.bool))
+    return batch.padded(torch.ones_like(batch.steps, dtype=torch.bool))
 
 
 def _distributions(actor: RecurrentNetwork, batch: Sequences, columns: Tensor) -> tuple[Tensor, Tensor]:

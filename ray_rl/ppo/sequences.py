@@ -18,6 +18,7 @@ from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch
 from ray_rl.policy.actor_critic import mask_bias
 from ray_rl.ppo.batch import Place, check_episodes
+from ray_rl.ppo.device import CPU, onto
 from ray_rl.seeding import Purpose, derive_seed
 
 
@@ -55,16 +56,17 @@ class Sequences:
     def padded(self, values: Tensor) -> Tensor:
         """Values of steps [M] as columns [T, N], 0 where there is no step."""
         n_rows, n_episodes = self.actions.shape
-        return torch.zeros(n_rows * n_episodes, dtype=values.dtype).index_copy_(0, self.steps, values).view(n_rows, -1)
+        return values.new_zeros(n_rows * n_episodes).index_copy_(0, self.steps, values).view(n_rows, -1)
 
 
-def sequences(episodes: EpisodeBatch, spec: EnvSpec, place: Place) -> Sequences:
+def sequences(episodes: EpisodeBatch, spec: EnvSpec, place: Place, device: torch.device = CPU) -> Sequences:
     """Lay episodes out as columns.
 
     Args:
         episodes: As `concatenate_in_order` gives them.
         spec: What the policy sees.
         place: Where their steps lie among those of the update.
+        device: Where the learner computes.
 
     Raises:
         ValueError: When the episodes do not fit the spec.
@@ -85,13 +87,17 @@ def sequences(episodes: EpisodeBatch, spec: EnvSpec, place: Place) -> Sequences:
     if episodes.action_masks is not None:
         allowed = np.ones((longest, n, n_actions), dtype=np.bool_)
         allowed[row, column] = np.unpackbits(episodes.action_masks, axis=1, count=n_actions).view(np.bool_)
+
+    def there(values: NDArray[np.generic]) -> Tensor:
+        return onto(torch.from_numpy(values), device)
+
     return Sequences(
-        inputs=torch.from_numpy(inputs),
-        mask_bias=None if allowed is None else mask_bias(torch.from_numpy(allowed)),
-        actions=torch.from_numpy(actions),
-        steps=torch.from_numpy(row * n + column),
-        finals=torch.from_numpy(lengths * n + np.arange(n)),
-        behaviour_log_probs=torch.tensor(episodes.behaviour_log_probs),
+        inputs=there(inputs),
+        mask_bias=None if allowed is None else mask_bias(there(allowed)),
+        actions=there(actions),
+        steps=there(row * n + column),
+        finals=there(lengths * n + np.arange(n)),
+        behaviour_log_probs=onto(torch.tensor(episodes.behaviour_log_probs), device),
         rewards=episodes.rewards,
         alignment_rewards=episodes.alignment_rewards,
         lengths=episodes.lengths,

@@ -12,6 +12,7 @@ import pytest
 from ray_rl.bench.machine import this_machine
 from ray_rl.bench.time_account import PARTS, account
 from ray_rl.bench.train import Pace, Round, TrainBench, Training
+from ray_rl.bench.versions import OWN_FOLDER
 from ray_rl.cli import main
 from ray_rl.collect.api import ChunkSummary
 from ray_rl.commands import bench_train as command
@@ -131,13 +132,13 @@ def test_a_result_is_compared_with_an_earlier_one(
     one = Round(2, Pace(900, 0.002), Pace(4500, 0.0005), {"strict": training, "overlapped": training})
 
     def measured(config: TrainConfig, rounds: int, say: object) -> TrainBench:
-        return TrainBench(this_machine(), config, (one,) * rounds)
+        return TrainBench.of_rounds(this_machine(), config, (one,) * rounds)
 
     monkeypatch.setattr(command, "bench_train", measured)
     saved = tmp_path / "bench.json"
     assert main(["bench", "train", "--json", str(saved), "--seed", "7"]) == 0
     content = json.loads(saved.read_text())
-    content["figures"]["learner alone"]["median"] = 600.0
+    content["figures"]["learner alone"]["values"] = [600.0]
     saved.write_text(json.dumps(content))
     capsys.readouterr()
     assert main(["bench", "train", "--against", str(saved)]) == 0
@@ -150,9 +151,53 @@ def test_a_result_is_compared_with_an_earlier_one(
     assert "cores was" not in shown
 
 
+def test_two_versions_are_measured_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other version here is one that only pretends to measure: it says what it was asked for."""
+    training = Training(500.0, dict.fromkeys(PARTS, 0.02))
+    one = Round(2, Pace(450, 0.002), Pace(4500, 0.0005), {"strict": training, "overlapped": training})
+    result = TrainBench.of_rounds(this_machine(), TrainConfig(), [one])
+    pretended, asked = tmp_path / "result.json", tmp_path / "asked.txt"
+    pretended.write_text(json.dumps(result.to_json()))
+    package = tmp_path / "other" / "ray_rl"
+    package.mkdir(parents=True)
+    (package / "__main__.py").write_text(
+        "import shutil, sys\n"
+        f"open({str(asked)!r}, 'a').write(' '.join(sys.argv[1:-1]) + '\\n')\n"
+        f"shutil.copy({str(pretended)!r}, sys.argv[-1])\n"
+    )
+    tiny = ["--updates", "3", "--episodes-per-update", "8", "--n-workers", "2", "--hidden-size", "8"]
+    saved = tmp_path / "bench.json"
+    words = ["--rounds", "2", *tiny, "--against", str(tmp_path / "other"), "--json", str(saved)]
+    assert main(["bench", "train", *words]) == 0
+    expected = "bench train --rounds 1 --updates 3 --episodes-per-update 8 --hidden-size 8 --n-workers 2 --json"
+    assert asked.read_text().splitlines() == [expected] * 2
+    content = json.loads(saved.read_text())
+    own, other = content["figures"]["learner alone"], content["against"]["figures"]["learner alone"]
+    assert other["values"] == [450, 450]
+    assert len(own["values"]) == 2
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if "learner alone" in line]
+    ratios = [value / 450 for value in own["values"]]
+    assert f"({min(ratios):.2f} - {max(ratios):.2f})" in line
+    assert "careful: episodes_per_update was 200, and is 8" in shown
+
+
+def test_a_version_that_does_not_finish_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken"
+    (broken / "ray_rl").mkdir(parents=True)
+    (broken / "ray_rl" / "__main__.py").write_text("raise SystemExit('error: no such flag')")
+    tiny = ["--updates", "2", "--episodes-per-update", "4", "--n-workers", "1", "--hidden-size", "4"]
+    assert main(["bench", "train", "--rounds", "1", *tiny, "--against", str(broken)]) == 1
+    assert f"the version in {broken} does not finish its benchmark: error: no such flag" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
+        (["--against", "."], ". is not a checkout of ray_rl: it holds no package of that name"),
+        (["--against", str(OWN_FOLDER)], "is this very version"),
         (["--against", "nowhere.json"], "cannot read --against nowhere.json"),
         (["--against", "list.json"], "was not written by ray-rl bench train"),
         (["--against", "text.json"], "is no JSON file"),
