@@ -229,8 +229,8 @@ class PpoConfig(_Group):
     learner_device: DeviceName = "cpu"
     """What the learner computes on: cpu, or cuda: an NVIDIA GPU, of which each learner has one to itself."""
     learner_precision: Precision = "full"
-    """full, or mixed: matrix products round their factors, to TF32 on a GPU, to bfloat16 on a CPU that multiplies such
-    numbers itself, and add up in float32."""
+    """full: float32. mixed: what the hidden layers multiply is rounded to bfloat16, which pays for networks of 128 units
+    and more, on a GPU or a CPU that multiplies such numbers itself (AVX-512 BF16, AMX)."""
 
 
 class GateConfig(_Group):
@@ -314,6 +314,8 @@ class TrainConfig(_Group):
             raise ValueError(f"n_learners needs collector ray-tasks or ray-actors, not {self.collect.collector}")
         if self.ppo.n_learners > 1 and self.policy.policy == "gru":
             raise ValueError("n_learners needs policy mlp: gru learns from whole episodes, which minibatches would cut")
+        if self.ppo.learner_precision == "mixed" and self.policy.policy == "gru":
+            raise ValueError("learner_precision mixed needs policy mlp: a GRU learns in float32")
         if self.gate.until_compliance is not None and self.env.workflow is None:
             raise ValueError("until_compliance needs a workflow to comply with")
         if self.ppo.objective == "protocol" and self.env.episode_steps != PROTOCOL_STEPS[-1]:

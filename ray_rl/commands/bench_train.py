@@ -54,7 +54,7 @@ class BenchTrainFlags:
     learner_device: DeviceName = "cpu"
     """What the learner computes on; cuda: an NVIDIA GPU."""
     learner_precision: Precision = "full"
-    """mixed: matrix products round their factors, to TF32 on a GPU, to bfloat16 on a CPU that has it."""
+    """mixed: what the hidden layers multiply is rounded to bfloat16."""
     against: Path | None = None
     """What to compare with: a file that an earlier run wrote by --json; or a checkout of another version, which is then
     measured in turn with this one."""

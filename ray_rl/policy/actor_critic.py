@@ -35,6 +35,8 @@ class Mlp:
         sizes: Inputs, units of each hidden layer, outputs.
         dtype: Of parameters and passes.
         device: Where they are.
+        factors: What matrices and activations are rounded to before they are multiplied, but for the first layer, which
+            adds up what its inputs pick, and the outputs of the last; None: `dtype`.
 
     Attributes:
         sizes: As given.
@@ -44,7 +46,11 @@ class Mlp:
     """
 
     def __init__(
-        self, sizes: Sequence[int], dtype: torch.dtype = torch.float32, device: torch.device | None = None
+        self,
+        sizes: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+        factors: torch.dtype | None = None,
     ) -> None:
         self.sizes = tuple(sizes)
         n_parameters = sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes))
@@ -52,9 +58,11 @@ class Mlp:
         self.gradients = torch.zeros_like(self.parameters)
         self.layers = _split_layers(self.parameters, self.sizes)
         self._gradient_layers = _split_layers(self.gradients, self.sizes)
+        self._factors = factors or dtype
         self._inputs: NetworkInputs = NumberInputs(torch.empty(0))
         self._activations: list[Tensor] = []
         self._deltas: list[Tensor] = []
+        self._sums: list[Tensor] = []
 
     def initialise(self, generator: torch.Generator, output_gain: float) -> None:
         """Draw orthogonal matrices, scaled by √2 and in the last layer by `output_gain`; biases become 0."""
@@ -75,10 +83,11 @@ class Mlp:
         n_rows = len(inputs)
         self._reserve(n_rows)
         self._inputs = inputs
-        values = inputs.affine(*self.layers[0], out=self._activations[0][:n_rows])
+        values = inputs.affine(*self.layers[0], out=self._sums[0][:n_rows])
         for number, (matrix, bias) in enumerate(self.layers[1:], start=1):
-            values.clamp_(min=0)
-            values = torch.addmm(bias, values, matrix, out=self._activations[number][:n_rows])
+            below = torch.clamp(values.to(self._factors), min=0, out=self._activations[number - 1][:n_rows])
+            sums = self._sums[number][:n_rows]
+            values = torch.addmm(bias.to(sums.dtype), below.to(sums.dtype), matrix.to(sums.dtype), out=sums)
         return values
 
     def backward(self, output_gradient: Tensor) -> None:
@@ -92,19 +101,35 @@ class Mlp:
         for number in range(len(self.layers) - 1, 0, -1):
             below = self._activations[number - 1][:n_rows]
             matrix_gradient, bias_gradient = self._gradient_layers[number]
-            torch.mm(below.t(), delta, out=matrix_gradient)
-            torch.sum(delta, 0, out=bias_gradient)
-            delta = torch.mm(delta, self.layers[number][0].t(), out=self._deltas[number - 1][:n_rows])
+            torch.sum(delta, 0, dtype=bias_gradient.dtype, out=bias_gradient)
+            delta = delta.to(below.dtype)
+            _multiply(below.t(), delta, out=matrix_gradient)
+            matrix = self.layers[number][0].to(below.dtype)
+            delta = torch.mm(delta, matrix.t(), out=self._deltas[number - 1][:n_rows])
             torch.ops.aten.threshold_backward.grad_input(delta, below, 0, grad_input=delta)
         matrix_gradient, bias_gradient = self._gradient_layers[0]
+        delta = delta.to(self.parameters.dtype)
         self._inputs.transposed_product(delta, matrix_gradient)
         torch.sum(delta, 0, out=bias_gradient)
 
     def _reserve(self, n_rows: int) -> None:
         """Make room for passes over this many rows."""
-        if not self._activations or len(self._activations[0]) < n_rows:
-            self._activations = [self.parameters.new_empty((n_rows, width)) for width in self.sizes[1:]]
-            self._deltas = [self.parameters.new_empty((n_rows, width)) for width in self.sizes[1:-1]]
+        if not self._sums or len(self._sums[0]) < n_rows:
+            new = self.parameters.new_empty
+            self._activations = [new((n_rows, width), dtype=self._factors) for width in self.sizes[1:-1]]
+            self._deltas = [torch.empty_like(activations) for activations in self._activations]
+            # What a layer adds up becomes its activations in place, where both are of one type.
+            self._sums = [*self._activations, new((n_rows, self.sizes[-1]))]
+            if self._factors != self.parameters.dtype:
+                self._sums[0] = new((n_rows, self.sizes[1]))
+
+
+def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Write a product of matrices to `out`, whose type may be another one."""
+    if left.dtype == out.dtype:
+        torch.mm(left, right, out=out)
+    else:
+        out.copy_(torch.mm(left, right))
 
 
 def draw_orthogonal(matrix: Tensor, gain: float, generator: torch.Generator) -> None:
@@ -136,6 +161,7 @@ class ActorCritic:
         dtype: Of parameters and passes.
         critic_size: C, inputs of a critic that sees other things than the actor; None: D.
         device: Where parameters and passes are.
+        factors: As of `Mlp`.
     """
 
     def __init__(
@@ -147,9 +173,10 @@ class ActorCritic:
         dtype: torch.dtype = torch.float32,
         critic_size: int | None = None,
         device: torch.device | None = None,
+        factors: torch.dtype | None = None,
     ) -> None:
-        self.actor = Mlp((observation_size, *hidden_sizes, n_actions), dtype, device)
-        self.critic = Mlp((critic_size or observation_size, *hidden_sizes, 1), dtype, device)
+        self.actor = Mlp((observation_size, *hidden_sizes, n_actions), dtype, device, factors)
+        self.critic = Mlp((critic_size or observation_size, *hidden_sizes, 1), dtype, device, factors)
         generator = torch.Generator().manual_seed(seed)
         self.actor.initialise(generator, ACTOR_OUTPUT_GAIN)
         self.critic.initialise(generator, CRITIC_OUTPUT_GAIN)

@@ -1,16 +1,13 @@
-"""Where a learner computes: on the CPU, or on a GPU that it has to itself; and how finely it multiplies matrices."""
+"""Where a learner computes: on the CPU, or on a GPU that it has to itself."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ray_rl.config import DeviceName, Precision, UserError
+from ray_rl.config import DeviceName, UserError
 
 CPU = torch.device("cpu")
 
@@ -41,20 +38,3 @@ def onto(values: Tensor, device: torch.device) -> Tensor:
     if device.type == "cpu":
         return values
     return values.pin_memory().to(device, non_blocking=True)
-
-
-@contextmanager
-def multiplying(precision: Precision) -> Iterator[None]:
-    """How finely matrices of float32 are multiplied in the block, in all threads.
-
-    Sums are float32 either way. `mixed` rounds factors to TF32 on a GPU, and to bfloat16 on a CPU that multiplies such
-    numbers itself; elsewhere it changes nothing.
-    """
-    backends: Any = torch.backends  # torch's types leave out what is used here
-    gpu, cpu = backends.cuda.matmul, backends.mkldnn.matmul
-    before = gpu.fp32_precision, cpu.fp32_precision
-    gpu.fp32_precision, cpu.fp32_precision = ("ieee", "ieee") if precision == "full" else ("tf32", "bf16")
-    try:
-        yield
-    finally:
-        gpu.fp32_precision, cpu.fp32_precision = before

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ray_rl.config import PolicyConfig
+from ray_rl.config import PolicyConfig, Precision
 from ray_rl.envs.api import EnvSpec
 from ray_rl.envs.masks import restore_masks
 from ray_rl.envs.true_state import spec_with_true_state, with_true_state
@@ -32,7 +32,7 @@ from ray_rl.ppo import epochs, sequence_epochs
 from ray_rl.ppo.adam import Adam
 from ray_rl.ppo.api import Assignment, DivergedError, LearnerState, PolicyMismatchError, UpdateStats
 from ray_rl.ppo.batch import Part, Place, PpoBatch, ppo_batch, split
-from ray_rl.ppo.device import CPU, learner_device, multiplying, onto
+from ray_rl.ppo.device import CPU, learner_device, onto
 from ray_rl.ppo.epochs import ActorReport, CriticReport
 from ray_rl.ppo.gae import generalised_advantages
 from ray_rl.ppo.loss import explained_variance
@@ -43,9 +43,9 @@ from ray_rl.ppo.team import ALONE, Team
 from ray_rl.seeding import Purpose, derive_seed
 from ray_rl.spans import Spans
 
-LOG_PROB_TOLERANCE = 1e-3
+LOG_PROB_TOLERANCE: dict[Precision, float] = {"full": 1e-3, "mixed": 0.5}
 """How far a recorded log-probability may lie from the learner's own evaluation of it. Both are float32 sums, in
-different order; they differ by 1e-6 or so."""
+different order; they differ by 1e-6 or so, and by a few hundredths where the learner rounds what it multiplies."""
 
 _ADVANTAGE_EPSILON = 1e-8
 _MOST_CORRECTION = 2.0
@@ -106,7 +106,8 @@ class Learner:
             return RecurrentActorCritic(
                 *sizes, policy.memory_size, policy.hidden_sizes, seed, critic_size, self._device
             )
-        return ActorCritic(*sizes, policy.hidden_sizes, seed, self._dtype, critic_size, self._device)
+        factors = torch.bfloat16 if self._config.learner_precision == "mixed" else None
+        return ActorCritic(*sizes, policy.hidden_sizes, seed, self._dtype, critic_size, self._device, factors)
 
     @property
     def version(self) -> int:
@@ -152,8 +153,7 @@ class Learner:
         """
         before = self.state()
         try:
-            with multiplying(self._config.learner_precision):
-                return self._update(part, joined_s)
+            return self._update(part, joined_s)
         except BaseException as error:
             self.load_state(before)
             if not isinstance(error, _AGREED):
@@ -299,7 +299,7 @@ class Learner:
         fresh = onto(torch.from_numpy(is_fresh), self._device)
         changes = own - batch.behaviour_log_probs
         differences = torch.where(fresh, changes.abs(), 0.0)
-        wrong = ~(differences <= LOG_PROB_TOLERANCE)  # NaN is wrong too
+        wrong = ~(differences <= LOG_PROB_TOLERANCE[self._config.learner_precision])  # NaN is wrong too
         largest = float(self._team.actor.largest(differences.nan_to_num(nan=math.inf).max().cpu()))
         n_wrong, n_fresh = self._team.actor.add_up(torch.stack((wrong.sum(), fresh.sum())).cpu()).tolist()
         if n_wrong:
