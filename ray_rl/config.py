@@ -229,7 +229,7 @@ class PpoConfig(_Group):
     learner_device: DeviceName = "cpu"
     """What the learner computes on: cpu, or cuda: an NVIDIA GPU, of which each learner has one to itself."""
     learner_precision: Precision = "full"
-    """full: float32. mixed: what the hidden layers multiply is rounded to bfloat16, which pays for networks of 128 units
+    """full: float32. mixed: what the hidden layers multiply is rounded to bfloat16; pays for networks of 128 units
     and more, on a GPU or a CPU that multiplies such numbers itself (AVX-512 BF16, AMX)."""
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+Item = TypeVar("Item")
 
 
 class Span(NamedTuple):
@@ -47,6 +49,15 @@ class Spans:
             yield
         finally:
             self._done.append(Span(what, self._who, started_s, time.perf_counter() - started))
+
+    def each(self, what: str, items: Iterator[Item]) -> Iterator[Item]:
+        """The items, one by one; what is added is how long each took to come."""
+        while True:
+            with self(what):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
 
     def taken(self) -> tuple[Span, ...]:
         """All so far, in the order in which they ended."""

@@ -12,6 +12,9 @@ from ray_rl.episodes import EpisodeError, EpisodeRequest
 
 _CHUNK_S = 0.3
 """Aim for the duration of a task: long enough to hide what scheduling costs, short enough to leave no slow tail."""
+_SMALL_S = 0.05
+"""A worker's share of a submission that takes no longer is one chunk: to send a second one costs more than the shorter
+tail saves."""
 _BEFORE_MEASURED = 2
 """Episodes of a chunk before any has been timed."""
 
@@ -29,7 +32,7 @@ class Backlog:
     Attributes:
         n_workers: Workers that share the episodes.
         fixed_size: Episodes per chunk; None: as many as take `_CHUNK_S`, but never more than leave work for all
-            workers.
+            workers, and where a worker's share takes longer than `_SMALL_S`, two chunks for each.
     """
 
     n_workers: int
@@ -40,7 +43,9 @@ class Backlog:
     def add(self, requests: Sequence[EpisodeRequest]) -> None:
         """Queue episodes of one purpose."""
         if requests:
-            share = -(-len(requests) // (2 * self.n_workers))
+            share = -(-len(requests) // self.n_workers)
+            if self._episode_s is None or share * self._episode_s > _SMALL_S:
+                share = -(-share // 2)
             self._submissions.append(_Submission(deque(requests), share))
 
     def __bool__(self) -> bool:

@@ -9,6 +9,7 @@ the minibatch and added up, these are the gradient of the whole minibatch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ from ray_rl.ppo.loss import (
     policy_logit_gradient,
     squared_value_loss,
 )
+from ray_rl.ppo.old_policy import OldPolicy
 from ray_rl.ppo.shuffle import Shuffle
 from ray_rl.ppo.team import Channel
 from ray_rl.spans import Spans
@@ -72,13 +74,13 @@ def shuffle_of(batch: PpoBatch, config: PpoConfig, run_seed: int, version: int) 
         version: Number of finished updates.
     """
 
-    def cut(epoch: int) -> list[Minibatch]:
-        return list(minibatches(batch, config.minibatches, run_seed, version, epoch))
+    def cut(epoch: int) -> Iterator[Minibatch]:
+        return minibatches(batch, config.minibatches, run_seed, version, epoch)
 
     return Shuffle(batch, cut, n_kept=max(2, _STEPS_KEPT // batch.n_steps))
 
 
-def evaluate_log_probs(actor: Mlp, shuffle: Shuffle[PpoBatch, Minibatch]) -> Tensor:
+def evaluate_log_probs(actor: Mlp, shuffle: Shuffle[PpoBatch, Minibatch]) -> Iterator[tuple[Tensor, Tensor]]:
     """Evaluate log π(a|s) of every step, in the same slices as the first epoch will take.
 
     A product of matrices may round differently with another number of rows; over the same slices it gives the same
@@ -88,14 +90,12 @@ def evaluate_log_probs(actor: Mlp, shuffle: Shuffle[PpoBatch, Minibatch]) -> Ten
         actor: The policy.
         shuffle: The minibatches of M steps.
 
-    Returns:
-        [M].
+    Yields:
+        For each minibatch of the first epoch the positions of its steps [m] and their log-probabilities [m].
     """
-    log_probs = actor.parameters.new_empty(shuffle.batch.n_steps)
     for part in shuffle.minibatches(0):
         all_log_probs = torch.log_softmax(_logits(actor, part), 1)
-        log_probs[part.steps] = all_log_probs.view(-1)[_flat_positions(part, all_log_probs.shape[1])]
-    return log_probs
+        yield part.steps, all_log_probs.view(-1)[_flat_positions(part, all_log_probs.shape[1])]
 
 
 def evaluate_values(critic: Mlp, batch: PpoBatch) -> tuple[Tensor, Tensor]:
@@ -110,7 +110,7 @@ def train_actor(
     actor: Mlp,
     optimiser: Adam,
     shuffle: Shuffle[PpoBatch, Minibatch],
-    old_log_probs: Tensor,
+    old: OldPolicy,
     advantages: Tensor,
     config: PpoConfig,
     learning_rate: float,
@@ -124,8 +124,8 @@ def train_actor(
         actor: The policy, changed in place.
         optimiser: Its optimiser.
         shuffle: The minibatches of M steps.
-        old_log_probs: [M] log-probabilities that ratios are taken against.
-        advantages: [M], normalised if at all by the caller, and corrected for steps of an older policy.
+        old: What ratios are taken against.
+        advantages: [M], normalised if at all by the caller.
         config: Of the learner.
         learning_rate: Adam's step size.
         entropy_coefficient: Weight of the entropy bonus.
@@ -137,12 +137,15 @@ def train_actor(
     epochs = 0
     deviation = torch.zeros(1)
     for epoch in range(config.epochs):
-        with spans("minibatches"):
-            parts = shuffle.minibatches(epoch)
-        for part in parts:
+        # How far the policy moved is told of the last epoch, which any may turn out to be where a target ends them.
+        may_be_last = config.target_kl is not None or epoch == config.epochs - 1
+        for number, part in enumerate(spans.each("minibatches", shuffle.minibatches(epoch))):
+            if epoch == 0:
+                with spans("old log-probabilities"):
+                    old.wait(number)
             if len(part.steps):
                 numbers, log_ratios = _actor_gradients(
-                    actor, part, old_log_probs, advantages, config.clip_range, entropy_coefficient, spans
+                    actor, part, old, advantages, config.clip_range, entropy_coefficient, may_be_last, spans
                 )
                 if not history:
                     deviation[0] = log_ratios.expm1().abs().max()
@@ -176,23 +179,25 @@ def train_actor(
 def _actor_gradients(
     actor: Mlp,
     part: Minibatch,
-    old_log_probs: Tensor,
+    old: OldPolicy,
     advantages: Tensor,
     clip_range: float,
     entropy_coefficient: float,
+    tells_change: bool,
     spans: Spans,
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Fill the actor's gradients from one minibatch; returns (policy loss, entropy, KL, clip fraction) and log-ratios.
 
-    All are means over the steps that are there; the log-ratios are [m].
+    All are means over the steps that are there; the log-ratios are [m]. KL and clip fraction are 0 unless asked for.
     """
     with spans("forward"):
         logits = _logits(actor, part)  # [r, A]
         log_probs, probs = torch.log_softmax(logits, 1), torch.softmax(logits, 1)  # [r, A] each
     row_entropies = entropies(log_probs, probs)  # [r]
     positions = _flat_positions(part, log_probs.shape[1])  # [m]
-    log_ratios = log_probs.view(-1).index_select(0, positions).sub_(old_log_probs.index_select(0, part.steps))
-    loss, gradient = clipped_surrogate(log_ratios, advantages.index_select(0, part.steps), clip_range)  # [m]
+    log_ratios = log_probs.view(-1).index_select(0, positions).sub_(old.log_probs.index_select(0, part.steps))
+    weights = advantages.index_select(0, part.steps).mul_(old.corrections.index_select(0, part.steps))
+    loss, gradient = clipped_surrogate(log_ratios, weights, clip_range)  # [m]
     row_gradients = gradient.new_zeros(len(part.row_shares)).index_add_(0, part.row_of_step, gradient)
     logit_gradient = policy_logit_gradient(
         log_probs, probs, row_entropies, part.row_shares * entropy_coefficient, row_gradients
@@ -200,13 +205,10 @@ def _actor_gradients(
     logit_gradient.view(-1).index_add_(0, positions, gradient)
     with spans("backward"):
         actor.backward(_of_inputs(part, logit_gradient))
-    numbers = (
-        loss,
-        torch.dot(part.row_shares, row_entropies),
-        approximate_kl(log_ratios),
-        clip_fraction(log_ratios, clip_range),
-    )
-    return numbers, log_ratios
+    change = (loss.new_zeros(()),) * 2
+    if tells_change:
+        change = approximate_kl(log_ratios), clip_fraction(log_ratios, clip_range)
+    return (loss, torch.dot(part.row_shares, row_entropies), *change), log_ratios
 
 
 def train_critic(
@@ -236,9 +238,7 @@ def train_critic(
     losses: list[tuple[Tensor, ...]] = []
     norms = []
     for epoch in range(config.epochs):
-        with spans("minibatches"):
-            parts = shuffle.minibatches(epoch)
-        for part in parts:
+        for part in spans.each("minibatches", shuffle.minibatches(epoch)):
             if len(part.steps):
                 loss = _critic_gradients(critic, part, old_outputs, targets, config, spans)
                 losses.append((loss.mul(part.share),))

@@ -8,6 +8,7 @@ On a GPU one thread hands out the work; values come to the host for the advantag
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ from ray_rl.ppo.device import CPU, learner_device, onto
 from ray_rl.ppo.epochs import ActorReport, CriticReport
 from ray_rl.ppo.gae import generalised_advantages
 from ray_rl.ppo.loss import explained_variance
+from ray_rl.ppo.old_policy import OldPolicy
 from ray_rl.ppo.return_scale import ReturnScale, rescale_critic
 from ray_rl.ppo.sequences import Sequences, sequences
 from ray_rl.ppo.shuffle import Shuffle
@@ -95,6 +97,7 @@ class Learner:
             raise ValueError("learners that share a batch cut it by steps; policy gru learns from whole episodes")
         self._passes = sequence_epochs if self._remembers else epochs
         self._networks = self._threads.submit(self._make_networks, policy).result()
+        self._old_actor = copy.deepcopy(self._networks.actor)
         self._actor_optimiser = Adam.fresh(self._networks.actor.parameters)
         self._critic_optimiser = Adam.fresh(self._networks.critic.parameters)
 
@@ -166,25 +169,32 @@ class Learner:
         with spans("unpack"):
             batch, critic_batch = self._threads.submit(self._unpack, part).result()
         unpacked = time.perf_counter()
-        with spans("advantages"):
-            values, advantages, returns = self._threads.submit(self._advantages, critic_batch).result()
-        estimated = time.perf_counter()
-
-        learning_rate = self._scheduled(self._config.learning_rate, self._config.final_learning_rate)
-        entropy_coefficient = self._scheduled(self._config.entropy_coefficient, self._config.final_entropy_coefficient)
         shuffle = self._shuffle(batch)
         critic_shuffle = shuffle if critic_batch is batch else self._shuffle(critic_batch)
-        actor_training = self._threads.submit(
-            self._train_actor, shuffle, advantages, learning_rate, entropy_coefficient, actor_spans
-        )
-        critic_training = self._threads.submit(
-            self._train_critic, critic_shuffle, values, returns, learning_rate, critic_spans
-        )
-        with spans("epochs"):
-            try:
-                actor, log_prob_difference = actor_training.result()
-            finally:
-                critic, explained = critic_training.result()
+        old = OldPolicy(batch.behaviour_log_probs.new_empty(len(batch.behaviour_log_probs)), self._config.minibatches)
+        self._old_actor.parameters.copy_(self._networks.actor.parameters)
+        looking_back = self._threads.submit(self._look_back, shuffle, old, critic_spans)
+        try:
+            with spans("advantages"):
+                values, advantages, returns = self._threads.submit(self._advantages, critic_batch).result()
+            estimated = time.perf_counter()
+            learning_rate = self._scheduled(self._config.learning_rate, self._config.final_learning_rate)
+            entropy_coefficient = self._scheduled(
+                self._config.entropy_coefficient, self._config.final_entropy_coefficient
+            )
+            actor_training = self._threads.submit(
+                self._train_actor, shuffle, old, advantages, learning_rate, entropy_coefficient, actor_spans
+            )
+            critic_training = self._threads.submit(
+                self._train_critic, critic_shuffle, values, returns, learning_rate, critic_spans
+            )
+            with spans("epochs"):
+                try:
+                    actor = actor_training.result()
+                finally:
+                    critic, explained = critic_training.result()
+        finally:
+            log_prob_difference = looking_back.result()
         n_distinct = int(self._team.actor.add_up(torch.tensor(batch.n_distinct)))
         self._check_finite()
         staleness = self._version - part.policy_versions
@@ -262,29 +272,27 @@ class Learner:
     def _train_actor(
         self,
         shuffle: Shuffle[Any, Any],
+        old: OldPolicy,
         advantages: Tensor,
         learning_rate: float,
         entropy_coefficient: float,
         spans: Spans,
-    ) -> tuple[ActorReport, float]:
-        with spans("old log-probabilities"):
-            old_log_probs, corrections, difference = self._old_log_probs(shuffle)
-        report = self._passes.train_actor(
+    ) -> ActorReport:
+        return self._passes.train_actor(
             self._networks.actor,
             self._actor_optimiser,
             shuffle,
-            old_log_probs,
-            advantages * corrections,
+            old,
+            advantages,
             self._config,
             learning_rate,
             entropy_coefficient,
             self._team.actor,
             spans,
         )
-        return report, difference
 
-    def _old_log_probs(self, shuffle: Shuffle[Any, Any]) -> tuple[Tensor, Tensor, float]:
-        """What ratios are taken against [M], how often advantages count [M], and by how much the record is off at most.
+    def _look_back(self, shuffle: Shuffle[Any, Any], old: OldPolicy, spans: Spans) -> float:
+        """Say what ratios are taken against and how often advantages count; returns how far the record is off at most.
 
         Ratios are taken against the learner's own evaluation of its policy before the update, also for a stale step:
         against the policy that acted, the range of clipping would have to last for all updates since. That a stale step
@@ -293,19 +301,26 @@ class Learner:
         drawn it. A step of that policy counts exactly once: acting rounds otherwise than learning, and the difference
         must not pass for a change of the policy.
         """
-        batch = shuffle.batch
-        own = self._passes.evaluate_log_probs(self._networks.actor, shuffle)
+        batch, channel = shuffle.batch, self._team.critic
         is_fresh = np.repeat(batch.policy_versions == self._version, batch.lengths)
         fresh = onto(torch.from_numpy(is_fresh), self._device)
-        changes = own - batch.behaviour_log_probs
-        differences = torch.where(fresh, changes.abs(), 0.0)
+        try:
+            with spans("old log-probabilities"):
+                told = self._passes.evaluate_log_probs(self._old_actor, shuffle)
+                for number, (steps, log_probs) in enumerate(told):
+                    changes = log_probs - batch.behaviour_log_probs.index_select(0, steps)
+                    stale_changes = changes.masked_fill_(fresh.index_select(0, steps), 0.0)
+                    old.tell(steps, log_probs, stale_changes.exp_().clamp_(max=_MOST_CORRECTION), number)
+        except BaseException as error:
+            old.fail(error)
+            raise
+        differences = torch.where(fresh, (old.log_probs - batch.behaviour_log_probs).abs(), 0.0)
         wrong = ~(differences <= LOG_PROB_TOLERANCE[self._config.learner_precision])  # NaN is wrong too
-        largest = float(self._team.actor.largest(differences.nan_to_num(nan=math.inf).max().cpu()))
-        n_wrong, n_fresh = self._team.actor.add_up(torch.stack((wrong.sum(), fresh.sum())).cpu()).tolist()
+        largest = float(channel.largest(differences.nan_to_num(nan=math.inf).max().cpu()))
+        n_wrong, n_fresh = channel.add_up(torch.stack((wrong.sum(), fresh.sum())).cpu()).tolist()
         if n_wrong:
             raise PolicyMismatchError(largest, n_wrong, n_fresh, self._version)
-        corrections = torch.where(fresh, 0.0, changes).exp_().clamp_(max=_MOST_CORRECTION)
-        return own, corrections, largest
+        return largest
 
     def _train_critic(
         self,

@@ -5,6 +5,8 @@ Autograd writes the gradients here. They flow back through a whole episode, neve
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from ray_rl.policy.recurrent import RecurrentNetwork
 from ray_rl.ppo.adam import Adam, scale_down
 from ray_rl.ppo.epochs import ActorReport, CriticReport
 from ray_rl.ppo.loss import approximate_kl, clip_fraction, clipped_surrogate, squared_value_loss
+from ray_rl.ppo.old_policy import OldPolicy
 from ray_rl.ppo.sequences import Sequences, episode_minibatches
 from ray_rl.ppo.shuffle import Shuffle
 from ray_rl.ppo.team import Channel
@@ -27,8 +30,8 @@ def shuffle_of(batch: Sequences, config: PpoConfig, run_seed: int, version: int)
     """The minibatches of an update, as columns; arguments as `ray_rl.ppo.epochs.shuffle_of`."""
     n_episodes, count = len(batch.lengths), config.minibatches
 
-    def cut(epoch: int) -> list[Tensor]:
-        return list(episode_minibatches(n_episodes, count, run_seed, version, epoch))
+    def cut(epoch: int) -> Iterator[Tensor]:
+        return episode_minibatches(n_episodes, count, run_seed, version, epoch)
 
     return Shuffle(batch, cut, n_kept=config.epochs)
 
@@ -41,20 +44,22 @@ def evaluate_values(critic: RecurrentNetwork, batch: Sequences) -> tuple[Tensor,
     return outputs[batch.steps], outputs[batch.finals]
 
 
-def evaluate_log_probs(actor: RecurrentNetwork, shuffle: Shuffle[Sequences, Tensor]) -> Tensor:
-    """Evaluate log π(a|s) of every step [M], in the slices and by the arithmetic of the first epoch."""
+def evaluate_log_probs(actor: RecurrentNetwork, shuffle: Shuffle[Sequences, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Evaluate log π(a|s) of every step, by the arithmetic of the first epoch; as `ray_rl.ppo.epochs`."""
     batch = shuffle.batch
-    log_probs = actor.parameters.new_empty(batch.actions.shape)
+    position = torch.full(batch.actions.shape, -1, device=batch.actions.device)  # [T, N] of each step among the M
+    position.view(-1)[batch.steps] = torch.arange(len(batch.steps), device=batch.actions.device)
     for columns in shuffle.minibatches(0):
-        log_probs[:, columns] = _distributions(actor, batch, columns)[0].detach()
-    return log_probs.view(-1)[batch.steps]
+        log_probs = _distributions(actor, batch, columns)[0].detach()
+        steps = position[:, columns]
+        yield steps[steps >= 0], log_probs[steps >= 0]
 
 
 def train_actor(
     actor: RecurrentNetwork,
     optimiser: Adam,
     shuffle: Shuffle[Sequences, Tensor],
-    old_log_probs: Tensor,
+    old: OldPolicy,
     advantages: Tensor,
     config: PpoConfig,
     learning_rate: float,
@@ -64,14 +69,16 @@ def train_actor(
 ) -> ActorReport:
     """Improve the policy; arguments as `ray_rl.ppo.epochs.train_actor`, `channel` being that of a lone learner."""
     batch = shuffle.batch
-    happened, old, weights = _happened(batch), batch.padded(old_log_probs), batch.padded(advantages)
+    old.wait()
+    happened = _happened(batch)
+    old_log_probs, weights = batch.padded(old.log_probs), batch.padded(advantages * old.corrections)
     history: list[list[float]] = []
     epochs = 0
     for epoch in range(config.epochs):
         for columns in shuffle.minibatches(epoch):
             chosen, all_entropies = _distributions(actor, batch, columns)  # [T, n] each
             here = happened[:, columns]
-            log_ratios = (chosen - old[:, columns])[here]
+            log_ratios = (chosen - old_log_probs[:, columns])[here]
             loss, _ = clipped_surrogate(log_ratios, weights[:, columns][here], config.clip_range)
             entropy = all_entropies[here].mean()
             actor.gradients.zero_()
