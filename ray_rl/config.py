@@ -232,6 +232,11 @@ class PpoConfig(_Group):
     """full: float32. mixed: what the hidden layers multiply is rounded to bfloat16; pays for networks of 128 units
     and more, on a GPU or a CPU that multiplies such numbers itself (AVX-512 BF16, AMX)."""
 
+    @property
+    def gpus_per_learner(self) -> int:
+        """GPUs that each learner has to itself."""
+        return 1 if self.learner_device == "cuda" else 0
+
 
 class GateConfig(_Group):
     """When an order of repair counts as learned."""

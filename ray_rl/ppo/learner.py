@@ -8,11 +8,10 @@ On a GPU one thread hands out the work; values come to the host for the advantag
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
@@ -97,7 +96,7 @@ class Learner:
             raise ValueError("learners that share a batch cut it by steps; policy gru learns from whole episodes")
         self._passes = sequence_epochs if self._remembers else epochs
         self._networks = self._threads.submit(self._make_networks, policy).result()
-        self._old_actor = copy.deepcopy(self._networks.actor)
+        self._old_actor = self._threads.submit(self._make_networks, policy).result().actor
         self._actor_optimiser = Adam.fresh(self._networks.actor.parameters)
         self._critic_optimiser = Adam.fresh(self._networks.critic.parameters)
 
@@ -173,28 +172,22 @@ class Learner:
         critic_shuffle = shuffle if critic_batch is batch else self._shuffle(critic_batch)
         old = OldPolicy(batch.behaviour_log_probs.new_empty(len(batch.behaviour_log_probs)), self._config.minibatches)
         self._old_actor.parameters.copy_(self._networks.actor.parameters)
-        looking_back = self._threads.submit(self._look_back, shuffle, old, critic_spans)
+        learning_rate = self._scheduled(self._config.learning_rate, self._config.final_learning_rate)
+        entropy_coefficient = self._scheduled(self._config.entropy_coefficient, self._config.final_entropy_coefficient)
+        submit = self._threads.submit
+        under_way: list[Future[Any]] = [submit(self._look_back, shuffle, old, critic_spans)]
         try:
             with spans("advantages"):
-                values, advantages, returns = self._threads.submit(self._advantages, critic_batch).result()
+                values, advantages, returns = submit(self._advantages, critic_batch).result()
             estimated = time.perf_counter()
-            learning_rate = self._scheduled(self._config.learning_rate, self._config.final_learning_rate)
-            entropy_coefficient = self._scheduled(
-                self._config.entropy_coefficient, self._config.final_entropy_coefficient
-            )
-            actor_training = self._threads.submit(
-                self._train_actor, shuffle, old, advantages, learning_rate, entropy_coefficient, actor_spans
-            )
-            critic_training = self._threads.submit(
-                self._train_critic, critic_shuffle, values, returns, learning_rate, critic_spans
-            )
+            under_way += [
+                submit(self._train_actor, shuffle, old, advantages, learning_rate, entropy_coefficient, actor_spans),
+                submit(self._train_critic, critic_shuffle, values, returns, learning_rate, critic_spans),
+            ]
             with spans("epochs"):
-                try:
-                    actor = actor_training.result()
-                finally:
-                    critic, explained = critic_training.result()
+                log_prob_difference, actor, (critic, explained) = (job.result() for job in under_way)
         finally:
-            log_prob_difference = looking_back.result()
+            wait(under_way)  # what fails leaves nobody at work on networks that are about to be restored
         n_distinct = int(self._team.actor.add_up(torch.tensor(batch.n_distinct)))
         self._check_finite()
         staleness = self._version - part.policy_versions

@@ -185,9 +185,9 @@ class RayLearner:
         actor_class: Any = ray.remote(_LearnerProcess)
         options = actor_class.options(
             num_cpus=self._num_cpus,
-            num_gpus=n_gpus(self._assignment.ppo),
+            num_gpus=self._assignment.ppo.gpus_per_learner,
             max_restarts=0,
-            scheduling_strategy=this_node() if n_gpus(self._assignment.ppo) == 0 else "DEFAULT",
+            scheduling_strategy="DEFAULT" if self._assignment.ppo.gpus_per_learner else this_node(),
         )
         self._started_at = time.monotonic()
         return options.remote(self._assignment)
@@ -297,14 +297,9 @@ class RayLearner:
         self.close()
 
 
-def n_gpus(ppo: PpoConfig) -> int:
-    """GPUs that each learner has to itself."""
-    return 1 if ppo.learner_device == "cuda" else 0
-
-
 def _check_gpus(ppo: PpoConfig) -> None:
     """Refuse to wait for GPUs that never come."""
-    wanted = ppo.n_learners * n_gpus(ppo)
+    wanted = ppo.n_learners * ppo.gpus_per_learner
     found = int(cast("Any", ray).cluster_resources().get("GPU", 0))
     if wanted > found:
         raise UserError(

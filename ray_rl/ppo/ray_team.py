@@ -22,7 +22,6 @@ from ray_rl.episodes import EpisodeBatch, concatenate_in_order
 from ray_rl.ppo.api import Assignment, LearnerDiedError, LearnerState, UpdateStats
 from ray_rl.ppo.batch import Part, check_episodes, split
 from ray_rl.ppo.learner import Learner
-from ray_rl.ppo.ray_learner import n_gpus
 from ray_rl.ppo.team import TeamBrokenError, join_team, meeting_place
 from ray_rl.ray_runtime import this_node
 
@@ -75,9 +74,9 @@ class LearnerTeam:
         member: Any = ray.remote(_Member)
         member = member.options(
             num_cpus=0,
-            num_gpus=n_gpus(assignment.ppo),
+            num_gpus=assignment.ppo.gpus_per_learner,
             max_restarts=0,
-            scheduling_strategy=_placement(self._size) if n_gpus(assignment.ppo) == 0 else "DEFAULT",
+            scheduling_strategy="DEFAULT" if assignment.ppo.gpus_per_learner else _placement(self._size),
         )
         self._members = [member.remote(assignment, rank, host, self._store.port) for rank in range(1, self._size)]
         team = join_team(self._store, 0, self._size)

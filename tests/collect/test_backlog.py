@@ -79,8 +79,8 @@ def test_a_fixed_size_is_kept_whatever_was_measured() -> None:
         (0.03, 1, [10] * 10),  # a third of a second
         (5.0, 1, [1] * 100),  # an episode alone takes longer than that
         (1e-3, 1, [50, 50]),  # fast: still two chunks for each worker
-        (1e-4, 2, [50, 50]),  # so fast that a second chunk costs more than it saves
-        (1e-4, 5, [10] * 10),
+        (1e-3, 5, [20] * 5),  # so fast that a second chunk costs more than it saves
+        (1e-4, 1, [100]),
     ],
 )
 def test_chunks_take_a_third_of_a_second_but_leave_work_for_all(
