@@ -8,17 +8,18 @@ from pathlib import Path
 from rich.console import Console
 
 from ray_rl.bench.peers import Task
-from ray_rl.config import TrainConfig
+from ray_rl.config import CollectorName, TrainConfig
 from ray_rl.trainer import train as run_training
 from ray_rl.training_metrics import UpdateReport
 
 
-def train(task: Task, max_staleness: int, n_learners: int) -> float:
-    """Train by Ray tasks on all cores.
+def train(task: Task, max_staleness: int, collector: CollectorName, n_learners: int) -> float:
+    """Train on all cores.
 
     Args:
         task: What to train.
         max_staleness: 0 strict, 1 overlapped.
+        collector: How episodes are run.
         n_learners: Learner processes of two threads each.
 
     Returns:
@@ -34,6 +35,7 @@ def train(task: Task, max_staleness: int, n_learners: int) -> float:
             "minibatches": task.minibatches,
             "total_episodes": task.n_updates * task.episodes_per_update,
             "max_staleness": max_staleness,
+            "collector": collector,
             "n_learners": n_learners,
             "evaluate_every": 0,
             "run_dir": str(Path(folder) / "run"),

@@ -19,11 +19,11 @@ from ray_rl.bench.machine import Machine, this_machine
 from ray_rl.bench.rounds import Spread
 
 OWN = "ray_rl"
-"""What the others are compared with: this package as it comes, strict."""
+"""What the others are compared with: this package, strict."""
 _TRIED = 4
 """Updates by which a setting is tried, the first of them not counted."""
 
-Setting = Mapping[str, int]
+Setting = Mapping[str, int | str]
 """What a contestant is given, by the names of its arguments."""
 
 
@@ -153,7 +153,8 @@ def contestants(cores: int, episodes_per_update: int) -> tuple[Contestant, ...]:
         cores: CPUs at hand.
         episodes_per_update: Environments, at most: one for each episode of a batch.
     """
-    n_learners = sorted({1, max(cores // 2, 1)})
+    own: list[Setting] = [{"collector": "executor", "n_learners": 1}]
+    own += [{"collector": "ray-tasks", "n_learners": number} for number in sorted({1, max(cores // 2, 1)})]
     batched = tuple(
         {"n_envs": n_envs, "n_threads": n_threads}
         for n_envs in sorted({episodes_per_update, max(episodes_per_update // 4, 1)})
@@ -164,13 +165,9 @@ def contestants(cores: int, episodes_per_update: int) -> tuple[Contestant, ...]:
         for n_processes in sorted({0, cores})
     )
     return (
+        Contestant(OWN, "ray_rl.bench.peer_own", tuple({"max_staleness": 0, **setting} for setting in own)),
         Contestant(
-            OWN, "ray_rl.bench.peer_own", tuple({"max_staleness": 0, "n_learners": number} for number in n_learners)
-        ),
-        Contestant(
-            f"{OWN}, overlapped",
-            "ray_rl.bench.peer_own",
-            tuple({"max_staleness": 1, "n_learners": number} for number in n_learners),
+            f"{OWN}, overlapped", "ray_rl.bench.peer_own", tuple({"max_staleness": 1, **setting} for setting in own)
         ),
         Contestant("Stable-Baselines3", "ray_rl.bench.peer_sb3", batched),
         Contestant("CleanRL-style", "ray_rl.bench.peer_cleanrl", batched),
@@ -223,7 +220,7 @@ def in_own_process(module: str, task: Task, setting: Setting) -> float:
         return process.submit(_train, module, task, dict(setting)).result()
 
 
-def _train(module: str, task: Task, setting: dict[str, int]) -> float:
+def _train(module: str, task: Task, setting: dict[str, int | str]) -> float:
     figure: float = import_module(module).train(task, **setting)
     return figure
 

@@ -51,7 +51,7 @@ def test_settings_are_given_to_everybody_and_fit_the_batch() -> None:
         assert everybody[0].name == peers.OWN
         for one in everybody:
             assert one.settings
-            assert all(200 % setting.get("n_envs", 1) == 0 or one.name == "RLlib" for setting in one.settings)
+            assert all(200 % int(setting.get("n_envs", 1)) == 0 or one.name == "RLlib" for setting in one.settings)
 
 
 @pytest.mark.parametrize("n_envs", [8, 2])
@@ -77,10 +77,11 @@ def test_the_clean_one_learns_and_is_timed() -> None:
     [
         ("stable_baselines3", "ray_rl.bench.peer_sb3", {"n_envs": 4, "n_threads": 1}),
         ("ray.rllib.algorithms.ppo", "ray_rl.bench.ray_peer_rllib", {"n_processes": 0, "n_envs": 8, "n_threads": 1}),
-        ("torch", "ray_rl.bench.peer_own", {"max_staleness": 0, "n_learners": 1}),
+        ("torch", "ray_rl.bench.peer_own", {"max_staleness": 0, "collector": "ray-tasks", "n_learners": 1}),
+        ("torch", "ray_rl.bench.peer_own", {"max_staleness": 1, "collector": "executor", "n_learners": 1}),
     ],
 )
-def test_each_trains_in_a_process_of_its_own(needs: str, module: str, setting: dict[str, int]) -> None:
+def test_each_trains_in_a_process_of_its_own(needs: str, module: str, setting: dict[str, int | str]) -> None:
     pytest.importorskip(needs, reason=f"{needs} is not installed", exc_type=ImportError)
     assert in_own_process(module, TASK, setting) > 0
 
