@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from rich.table import Table
 
+from ray_rl.bench.machine import this_machine
 from ray_rl.bench.rounds import Spread
 from ray_rl.bench.time_account import PARTS
 from ray_rl.bench.train import MODES, TrainBench, bench_train
@@ -72,11 +73,12 @@ def run(words: list[str]) -> int:
     def say(line: str) -> None:
         console.print(line, style="dim", soft_wrap=True)
 
-    other = None
+    machine = this_machine()
     takes_turns = flags.against is not None and flags.against.is_dir()
     if flags.against is not None and takes_turns:
         folders = (check_version(flags.against), OWN_FOLDER)
-        other, result = map(TrainBench.of_runs, in_turn(_one_round(flags), folders, flags.rounds, say))
+        theirs, own = in_turn(_one_round(flags), folders, flags.rounds, say)
+        result, other = replace(TrainBench.of_runs(own), machine=machine), TrainBench.of_runs(theirs)
     else:
         other = None if flags.against is None else _earlier(flags.against)
         result = bench_train(config, flags.rounds, say)
