@@ -13,14 +13,15 @@ from ray_rl.trainer import train as run_training
 from ray_rl.training_metrics import UpdateReport
 
 
-def train(task: Task, max_staleness: int, collector: CollectorName, n_learners: int) -> float:
+def train(task: Task, max_staleness: int, collector: CollectorName, n_learners: int, learner_threads: int) -> float:
     """Train on all cores.
 
     Args:
         task: What to train.
         max_staleness: 0 strict, 1 overlapped.
         collector: How episodes are run.
-        n_learners: Learner processes of two threads each.
+        n_learners: Learner processes.
+        learner_threads: Threads of each.
 
     Returns:
         Episodes per second, metrics and checkpoints included.
@@ -37,6 +38,7 @@ def train(task: Task, max_staleness: int, collector: CollectorName, n_learners: 
             "max_staleness": max_staleness,
             "collector": collector,
             "n_learners": n_learners,
+            "learner_threads": learner_threads,
             "evaluate_every": 0,
             "run_dir": str(Path(folder) / "run"),
         }

@@ -153,8 +153,9 @@ def contestants(cores: int, episodes_per_update: int) -> tuple[Contestant, ...]:
         cores: CPUs at hand.
         episodes_per_update: Environments, at most: one for each episode of a batch.
     """
-    own: list[Setting] = [{"collector": "executor", "n_learners": 1}]
-    own += [{"collector": "ray-tasks", "n_learners": number} for number in sorted({1, max(cores // 2, 1)})]
+    learners = sorted({(1, 2), (max(cores // 2, 1), 2), (cores, 1)})
+    own: list[Setting] = [{"collector": "executor", "n_learners": 1, "learner_threads": 2}]
+    own += [{"collector": "ray-tasks", "n_learners": n, "learner_threads": threads} for n, threads in learners]
     batched = tuple(
         {"n_envs": n_envs, "n_threads": n_threads}
         for n_envs in sorted({episodes_per_update, max(episodes_per_update // 4, 1)})

@@ -74,6 +74,7 @@ def run(words: list[str]) -> int:
         console.print(line, style="dim", soft_wrap=True)
 
     machine = this_machine()
+    other: TrainBench | None
     takes_turns = flags.against is not None and flags.against.is_dir()
     if flags.against is not None and takes_turns:
         folders = (check_version(flags.against), OWN_FOLDER)

@@ -77,8 +77,16 @@ def test_the_clean_one_learns_and_is_timed() -> None:
     [
         ("stable_baselines3", "ray_rl.bench.peer_sb3", {"n_envs": 4, "n_threads": 1}),
         ("ray.rllib.algorithms.ppo", "ray_rl.bench.ray_peer_rllib", {"n_processes": 0, "n_envs": 8, "n_threads": 1}),
-        ("torch", "ray_rl.bench.peer_own", {"max_staleness": 0, "collector": "ray-tasks", "n_learners": 1}),
-        ("torch", "ray_rl.bench.peer_own", {"max_staleness": 1, "collector": "executor", "n_learners": 1}),
+        (
+            "torch",
+            "ray_rl.bench.peer_own",
+            {"max_staleness": 0, "collector": "ray-tasks", "n_learners": 2, "learner_threads": 1},
+        ),
+        (
+            "torch",
+            "ray_rl.bench.peer_own",
+            {"max_staleness": 1, "collector": "executor", "n_learners": 1, "learner_threads": 2},
+        ),
     ],
 )
 def test_each_trains_in_a_process_of_its_own(needs: str, module: str, setting: dict[str, int | str]) -> None:

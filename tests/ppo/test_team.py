@@ -41,11 +41,11 @@ def chunks(learner: Learner, count: int = 10) -> list[EpisodeBatch]:
 
 
 @contextmanager
-def a_team(size: int, **changes: Any) -> Iterator[Callable[..., list[Any]]]:
+def a_team(size: int, in_memory: bool = True, **changes: Any) -> Iterator[Callable[..., list[Any]]]:
     """Learners in threads of this process; yields what calls a function for each of them at the same time."""
     store: Any = distributed.HashStore()
     with ThreadPoolExecutor(size) as threads:
-        teams = list(threads.map(lambda rank: join_team(store, rank, size, 30.0), range(size)))
+        teams = list(threads.map(lambda rank: join_team(store, rank, size, 30.0, in_memory), range(size)))
         learners = [make(team, **changes) for team in teams]
         yield lambda work: list(threads.map(work, range(size), learners))
         for learner in learners:
@@ -106,8 +106,9 @@ def test_an_update_from_stale_episodes_is_the_textbooks_with_weighted_advantages
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("size", [2, 3])
-def test_several_learners_are_one(size: int, dtype: torch.dtype) -> None:
-    with closing(make(dtype=dtype)) as alone, a_team(size, dtype=dtype) as each:
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_several_learners_are_one(size: int, dtype: torch.dtype, in_memory: bool) -> None:
+    with closing(make(dtype=dtype)) as alone, a_team(size, in_memory, dtype=dtype) as each:
         for _ in range(3):
             batches = chunks(alone)
             told = share_update(each, size, batches)
@@ -124,10 +125,11 @@ def test_several_learners_are_one(size: int, dtype: torch.dtype) -> None:
             assert_close(states[0], other, rtol=0, atol=0)
 
 
-def test_as_many_learners_give_the_same_bits_every_time() -> None:
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_as_many_learners_give_the_same_bits_every_time(in_memory: bool) -> None:
     states = []
     for _ in range(2):
-        with a_team(3, dtype=torch.float32) as each, closing(make(dtype=torch.float32)) as acting:
+        with a_team(3, in_memory, dtype=torch.float32) as each, closing(make(dtype=torch.float32)) as acting:
             share_update(each, 3, chunks(acting))
             states.append(each(lambda _, learner: learner.state())[0])
     assert_close(*states, rtol=0, atol=0)
@@ -176,10 +178,11 @@ def test_what_one_learner_finds_wrong_all_refuse_and_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize("size", [2, 4])
-def test_learners_that_lose_one_say_so_at_once_and_stay_as_they_were(size: int) -> None:
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_learners_that_lose_one_say_so_at_once_and_stay_as_they_were(size: int, in_memory: bool) -> None:
     store: Any = distributed.HashStore()
     with ThreadPoolExecutor(size) as threads:
-        *teams, gone = threads.map(lambda rank: join_team(store, rank, size, 3600.0), range(size))
+        *teams, gone = threads.map(lambda rank: join_team(store, rank, size, 3600.0, in_memory), range(size))
         learners = [make(team) for team in teams]
         before = learners[0].state()
         parts = split(concatenate_in_order(chunks(learners[0])), size)
