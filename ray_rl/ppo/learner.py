@@ -1,7 +1,8 @@
 """The learner: one update of actor and critic from complete episodes.
 
 It computes in threads of its own, which treat denormal numbers as 0; the thread that calls is left as it is. Given two
-threads, the critic trains beside the actor. The two share nothing, so one thread or two give the same bits.
+threads, the critic trains beside the actor, and the old policy is asked there. The two share nothing, so one thread or
+two give the same bits.
 
 On a GPU one thread hands out the work; values come to the host for the advantages, statistics once per update.
 """
@@ -87,7 +88,7 @@ class Learner:
         self._team = team
         self._dtype = dtype
         self._device = device or learner_device(ppo.learner_device)
-        # On the CPU equal steps are found and share their work; a device that was asked for computes them all.
+        # On the CPU equal steps share their work; where the caller names a device it is done as on a GPU, for each.
         self._shares = device is None and self._device == CPU
         n_threads = min(ppo.learner_threads, 2) if self._device == CPU else 1
         self._threads = ThreadPoolExecutor(n_threads, "learner", _prepare_thread, (max(ppo.learner_threads // 2, 1),))

@@ -85,7 +85,7 @@ class SharedSums:
     """
 
     def __init__(self, path: Path, rank: int, size: int, silence_s: float) -> None:
-        self._rank, self._size, self._silence_s = rank, size, silence_s
+        self._rank, self._silence_s = rank, silence_s
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), 0)
         told = np.frombuffer(self._memory, np.int64, _head(size)).reshape(3, size, _LINE)[:, :, 0]

@@ -1,8 +1,8 @@
 """Learners that share a batch: each computes with episodes of its own, and what they add up makes them one.
 
 All learners of a team call the same sums in the same order. A sum has the same bits for all of them, and for the same
-number of learners the same bits every time; so their networks stay equal without ever being sent. Actor and critic
-train side by side and therefore have a channel each.
+number of learners the same bits every time (three or more may round otherwise on one machine than on several); so their
+networks stay equal without ever being sent. Actor and critic train side by side and therefore have a channel each.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ class Team:
     """The learners that share a batch, as one of them sees them.
 
     Attributes:
-        actor: Sums for training the actor, and for everything before it.
-        critic: Sums for training the critic.
+        actor: Sums for the advantages and for training the actor.
+        critic: Sums for what the old policy says and for training the critic.
     """
 
     actor: Channel
@@ -199,11 +199,11 @@ def _meet_in_memory(store: Any, rank: int, size: int, silence_s: float) -> Seque
     """What joins learners of one machine, for actor and critic; None where one of them does not see all others."""
     store.set_timeout(timedelta(seconds=silence_s))
     paths: list[Path] = []
-    with contextlib.suppress(OSError):
-        if rank == 0 and can_share():
-            paths += [make_memory(size), make_memory(size)]
     try:
         if rank == 0:
+            with contextlib.suppress(OSError):
+                for _ in ("actor", "critic") if can_share() else ():
+                    paths.append(make_memory(size))
             store.set("memory", "\n".join(map(str, paths)))
         sums: list[SharedSums] = []
         with contextlib.suppress(OSError):
