@@ -46,9 +46,10 @@ class Faults:
     def due(self, seed: int, step: int) -> str | None:
         """The kind of the fault that is due now; one that happens once is gone afterwards."""
         file = self._file(seed)
-        if not file.exists():
+        try:
+            kind, at_step, how_often = file.read_text().split()
+        except FileNotFoundError:  # none was planted, or it has just been mended
             return None
-        kind, at_step, how_often = file.read_text().split()
         if step != int(at_step):
             return None
         if how_often == "once":
