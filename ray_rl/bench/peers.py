@@ -20,6 +20,8 @@ from ray_rl.bench.rounds import Spread
 
 OWN = "ray_rl"
 """What the others are compared with: this package, strict."""
+OVERLAPPED = f"{OWN}, overlapped"
+"""The same, collecting while it learns."""
 _TRIED = 4
 """Updates by which a setting is tried, the first of them not counted."""
 
@@ -122,9 +124,16 @@ class PeersBench:
     results: tuple[Result, ...]
     not_installed: tuple[tuple[str, str], ...]
 
-    def times_as_fast(self, result: Result) -> Spread:
-        """How many times as fast as another this package is, round by round."""
-        return self.results[0].episodes_per_s.over(result.episodes_per_s)
+    def times_as_fast(self, result: Result, own: str | None = None) -> Spread:
+        """How many times as fast as another this package is, round by round.
+
+        Args:
+            result: Of the other.
+            own: Which of this package's contestants; None: the first of all.
+        """
+        by_name = {one.name: one for one in self.results}
+        ours = self.results[0] if own is None else by_name[own]
+        return ours.episodes_per_s.over(result.episodes_per_s)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -138,7 +147,11 @@ class PeersBench:
                     "setting": dict(result.setting),
                     "tried": [{"setting": dict(s), "episodes_per_s": figure} for s, figure in result.tried],
                     "episodes_per_s": result.episodes_per_s.to_json(),
-                    "ray_rl_times_as_fast": self.times_as_fast(result).to_json(),
+                    "times_as_fast": {
+                        own.name: self.times_as_fast(result, own.name).to_json()
+                        for own in self.results
+                        if own.name in (OWN, OVERLAPPED)
+                    },
                 }
                 for result in self.results
             ],
@@ -167,9 +180,7 @@ def contestants(cores: int, episodes_per_update: int) -> tuple[Contestant, ...]:
     )
     return (
         Contestant(OWN, "ray_rl.bench.peer_own", tuple({"max_staleness": 0, **setting} for setting in own)),
-        Contestant(
-            f"{OWN}, overlapped", "ray_rl.bench.peer_own", tuple({"max_staleness": 1, **setting} for setting in own)
-        ),
+        Contestant(OVERLAPPED, "ray_rl.bench.peer_own", tuple({"max_staleness": 1, **setting} for setting in own)),
         Contestant("Stable-Baselines3", "ray_rl.bench.peer_sb3", batched),
         Contestant("CleanRL-style", "ray_rl.bench.peer_cleanrl", batched),
         Contestant("RLlib", "ray_rl.bench.ray_peer_rllib", rllib),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ray_rl.bench.peers import OWN, PeersBench, Setting, Task, bench_peers, contestants
+from ray_rl.bench.peers import OVERLAPPED, OWN, PeersBench, Setting, Task, bench_peers, contestants
 from ray_rl.commands.flags import check_files, parse, save_json
 from ray_rl.commands.screen import make_console
 from ray_rl.config import UserError
@@ -67,15 +67,16 @@ def _table(result: PeersBench) -> Table:
     table.add_column("what")
     table.add_column("median", justify="right")
     table.add_column("lowest - highest", justify="right")
-    table.add_column(f"{OWN} is", justify="right")
+    for own in (OWN, OVERLAPPED):
+        table.add_column(f"{own} is", justify="right")
     table.add_column("its best setting")
     for one in result.results:
         figure = one.episodes_per_s
-        ratio = f"{result.times_as_fast(one).median:.2f} x"
+        ratios = [f"{result.times_as_fast(one, own).median:.2f} x" for own in (OWN, OVERLAPPED)]
         spread = f"{figure.low:,.0f} - {figure.high:,.0f}"
-        table.add_row(one.name, f"{figure.median:,.0f}", spread, ratio, _describe(one.setting))
+        table.add_row(one.name, f"{figure.median:,.0f}", spread, *ratios, _describe(one.setting))
     for name, reason in result.not_installed:
-        table.add_row(name, "not installed", "", "", reason)
+        table.add_row(name, "not installed", "", "", "", reason)
     return table
 
 
