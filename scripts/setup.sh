@@ -23,7 +23,8 @@ flock 9
 current && exit 0
 
 echo "setting up .venv (once; a few minutes)" >&2
-"$python" -m venv --clear .venv
+rm -rf .venv  # not venv's --clear, which stops at a link
+"$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
     --editable '.[dev]' >&2
 echo "$stamp" >.venv/stamp
