@@ -22,7 +22,6 @@ from torch import Tensor
 
 from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch, take_episodes
-from ray_rl.policy.actor_critic import mask_bias
 from ray_rl.policy.network_inputs import BitInputs, NetworkInputs, NumberInputs
 from ray_rl.ppo.device import CPU, onto
 from ray_rl.seeding import Purpose, derive_seed, mix64
@@ -69,7 +68,7 @@ class PpoBatch:
     Attributes:
         inputs: Q observations.
         input_of_row: [R] int64, the input of each row.
-        mask_bias: [R, A] float32 tensor to add to logits, or None where every action is always allowed.
+        allowed: [R, A] bool tensor, the action mask of each row, or None where every action is always allowed.
         rows: [M] int64, the row of each step.
         final_rows: [N] int64, the row of each episode's final observation.
         actions: [M] int64 tensor.
@@ -84,7 +83,7 @@ class PpoBatch:
 
     inputs: NetworkInputs
     input_of_row: NDArray[np.int64]
-    mask_bias: Tensor | None
+    allowed: Tensor | None
     rows: NDArray[np.int64]
     final_rows: NDArray[np.int64]
     actions: Tensor
@@ -122,7 +121,7 @@ class Minibatch:
         row_of_step: [m] int64 tensor, number of each step's row among the r.
         input_of_step: [m] int64 tensor, number of each step's input among the q.
         row_shares: [r] tensor, share of the m steps that each row stands for.
-        mask_bias: [r, A] tensor to add to logits, or None where every action is always allowed.
+        allowed: [r, A] bool tensor, or None where every action is always allowed.
         input_of_row: [r] int64 tensor, number of each row's input; 0, 1, … where q is r.
         inputs: q observations, ready to learn.
         share: Share that these steps are of the minibatch's: 1 for a learner that is alone.
@@ -133,7 +132,7 @@ class Minibatch:
     row_of_step: Tensor
     input_of_step: Tensor
     row_shares: Tensor
-    mask_bias: Tensor | None
+    allowed: Tensor | None
     input_of_row: Tensor
     inputs: NetworkInputs
     share: float
@@ -208,7 +207,7 @@ def ppo_batch(
     return PpoBatch(
         inputs=_network_inputs(observations, spec, dtype, device),
         input_of_row=input_of_row,
-        mask_bias=None if masks is None else mask_bias(_bits(masks, spec.n_actions, where).bool(), dtype),
+        allowed=None if masks is None else _bits(masks, spec.n_actions, where).bool(),
         rows=rows[:n_steps],
         final_rows=rows[n_steps:],
         actions=onto(torch.from_numpy(episodes.actions.astype(np.int64)), where),
@@ -258,7 +257,7 @@ def _minibatch(batch: PpoBatch, steps: NDArray[np.int64], share: float) -> Minib
         row_of_step=there(row_of_step),
         input_of_step=there(input_of_row[row_of_step]),
         row_shares=there(n_steps_of_row).to(batch.behaviour_log_probs.dtype).div_(max(len(steps), 1)),
-        mask_bias=None if batch.mask_bias is None else batch.mask_bias.index_select(0, there(rows)),
+        allowed=None if batch.allowed is None else batch.allowed.index_select(0, there(rows)),
         input_of_row=there(input_of_row),
         inputs=batch.inputs.select(there(inputs)).ready_to_learn(),
         share=share,

@@ -16,16 +16,11 @@ import torch
 from torch import Tensor
 
 from ray_rl.config import PpoConfig
-from ray_rl.policy.actor_critic import Mlp, entropies
+from ray_rl.policy.actor_critic import Mlp
 from ray_rl.ppo.adam import Adam, scale_down
 from ray_rl.ppo.batch import Minibatch, PpoBatch, minibatches
-from ray_rl.ppo.loss import (
-    approximate_kl,
-    clip_fraction,
-    clipped_surrogate,
-    policy_logit_gradient,
-    squared_value_loss,
-)
+from ray_rl.ppo.distributions import distributions, logit_gradient
+from ray_rl.ppo.loss import approximate_kl, clip_fraction, clipped_surrogate, squared_value_loss
 from ray_rl.ppo.old_policy import OldPolicy
 from ray_rl.ppo.shuffle import Shuffle
 from ray_rl.ppo.team import Channel
@@ -94,8 +89,8 @@ def evaluate_log_probs(actor: Mlp, shuffle: Shuffle[PpoBatch, Minibatch]) -> Ite
         For each minibatch of the first epoch the positions of its steps [m] and their log-probabilities [m].
     """
     for part in shuffle.minibatches(0):
-        all_log_probs = torch.log_softmax(_logits(actor, part), 1)
-        yield part.steps, all_log_probs.view(-1)[_flat_positions(part, all_log_probs.shape[1])]
+        log_probs = distributions(_logits(actor, part), part.allowed).log_probs
+        yield part.steps, log_probs.view(-1).index_select(0, _flat_positions(part, log_probs.shape[1]))
 
 
 def evaluate_values(critic: Mlp, batch: PpoBatch) -> tuple[Tensor, Tensor]:
@@ -191,24 +186,21 @@ def _actor_gradients(
     All are means over the steps that are there; the log-ratios are [m]. KL and clip fraction are 0 unless asked for.
     """
     with spans("forward"):
-        logits = _logits(actor, part)  # [r, A]
-        log_probs, probs = torch.log_softmax(logits, 1), torch.softmax(logits, 1)  # [r, A] each
-    row_entropies = entropies(log_probs, probs)  # [r]
-    positions = _flat_positions(part, log_probs.shape[1])  # [m]
-    log_ratios = log_probs.view(-1).index_select(0, positions).sub_(old.log_probs.index_select(0, part.steps))
+        found = distributions(_logits(actor, part), part.allowed)
+    positions = _flat_positions(part, found.probs.shape[1])  # [m]
+    log_ratios = found.log_probs.view(-1).index_select(0, positions).sub_(old.log_probs.index_select(0, part.steps))
     weights = advantages.index_select(0, part.steps).mul_(old.corrections.index_select(0, part.steps))
-    loss, gradient = clipped_surrogate(log_ratios, weights, clip_range)  # [m]
-    row_gradients = gradient.new_zeros(len(part.row_shares)).index_add_(0, part.row_of_step, gradient)
-    logit_gradient = policy_logit_gradient(
-        log_probs, probs, row_entropies, part.row_shares * entropy_coefficient, row_gradients
-    )
-    logit_gradient.view(-1).index_add_(0, positions, gradient)
+    loss, gradient = clipped_surrogate(log_ratios, weights, clip_range)  # scalar, [m]
+    entropy = torch.dot(part.row_shares, found.entropies)
+    row_gradients = torch.zeros_like(part.row_shares).index_add_(0, part.row_of_step, gradient)
+    row_gradient = logit_gradient(found, part.row_shares * entropy_coefficient, row_gradients)  # [r, A]
+    row_gradient.view(-1).index_add_(0, positions, gradient)
     with spans("backward"):
-        actor.backward(_of_inputs(part, logit_gradient))
+        actor.backward(_of_inputs(part, row_gradient))
     change = (loss.new_zeros(()),) * 2
     if tells_change:
         change = approximate_kl(log_ratios), clip_fraction(log_ratios, clip_range)
-    return (loss, torch.dot(part.row_shares, row_entropies), *change), log_ratios
+    return (loss, entropy, *change), log_ratios
 
 
 def train_critic(
@@ -283,11 +275,9 @@ def _table(rows: list[tuple[Tensor, ...]]) -> Tensor:
 
 
 def _logits(actor: Mlp, part: Minibatch) -> Tensor:
-    """What the actor says of each row of a minibatch, with the mask: [r, A]."""
+    """What the actor says of each row of a minibatch, whatever its mask: [r, A]."""
     logits = actor.forward(part.inputs)  # [q, A]
-    if len(part.inputs) < len(part.row_shares):
-        logits = logits.index_select(0, part.input_of_row)
-    return logits if part.mask_bias is None else logits.add_(part.mask_bias)
+    return logits if len(part.inputs) == len(part.row_shares) else logits.index_select(0, part.input_of_row)
 
 
 def _flat_positions(part: Minibatch, n_actions: int) -> Tensor:

@@ -1,6 +1,6 @@
 """The terms of PPO's loss as functions of tensors, each with its derivative, and what is reported beside them.
 
-M steps of a minibatch; R distinct rows of network inputs, each standing for one or more steps; A actions.
+M steps of a minibatch.
 """
 
 from __future__ import annotations
@@ -53,31 +53,6 @@ def squared_value_loss(
     counts = inside | (errors.square() > clipped_errors.square())
     loss = torch.maximum(errors.square(), clipped_errors.square()).mean()
     return loss, torch.where(counts, errors, 0.0).mul_(2 / len(values))
-
-
-def policy_logit_gradient(
-    log_probs: Tensor,
-    probs: Tensor,
-    entropies: Tensor,
-    entropy_weights: Tensor,
-    row_gradients: Tensor,
-) -> Tensor:
-    """Derivative by the logits of −Σ wᵣ·Hᵣ, and of the part of Σ gᵢ·log π(aᵢ|sᵢ) that every action of a row shares.
-
-    The rest of the latter is gᵢ itself, at the logit of aᵢ: the caller adds it there.
-
-    Args:
-        log_probs: [R, A] log π(·|s); overwritten by the result.
-        probs: [R, A] π(·|s).
-        entropies: [R] H, in nats.
-        entropy_weights: [R] w.
-        row_gradients: [R] sum of g over the steps of a row.
-
-    Returns:
-        [R, A].
-    """
-    # dH/dz = −p·(log p + H);  d log p(a)/dz = [z is a] − p
-    return log_probs.add_(entropies[:, None]).mul_(entropy_weights[:, None]).sub_(row_gradients[:, None]).mul_(probs)
 
 
 def approximate_kl(log_ratios: Tensor) -> Tensor:

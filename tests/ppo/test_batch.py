@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ray_rl.envs.api import EnvSpec
 from ray_rl.episodes import EpisodeBatch, concatenate_in_order
-from ray_rl.policy.actor_critic import MASKED_LOGIT, ActorCritic
+from ray_rl.policy.actor_critic import ActorCritic
 from ray_rl.policy.network_inputs import NetworkInputs
 from ray_rl.ppo.batch import distinct_rows, minibatches, ppo_batch, split
 
@@ -39,9 +39,9 @@ def test_every_step_finds_its_observation_and_mask_again() -> None:
     finals = np.unpackbits(made.final_observations, axis=1, count=MASKED.observation_size)
     np.testing.assert_array_equal(numbers_of(batch.inputs)[batch.input_of_row[batch.final_rows]], finals)
     assert made.action_masks is not None
-    assert batch.mask_bias is not None
+    assert batch.allowed is not None
     allowed = np.unpackbits(made.action_masks, axis=1, count=MASKED.n_actions).astype(bool)
-    np.testing.assert_array_equal(batch.mask_bias.numpy()[batch.rows], np.where(allowed, 0, MASKED_LOGIT))
+    np.testing.assert_array_equal(batch.allowed.numpy()[batch.rows], allowed)
     np.testing.assert_array_equal(batch.actions, made.actions)
     assert batch.policy_versions.tolist() == [2] * 20 + [3] * 20
 
@@ -61,7 +61,7 @@ def test_observations_of_numbers_pass_unchanged() -> None:
     batch = ppo_batch(replace(made, observations=numbers[:m], final_observations=numbers[m:], action_masks=None), spec)
     np.testing.assert_array_equal(numbers_of(batch.inputs, 3)[batch.input_of_row[batch.rows]], numbers[:m])
     np.testing.assert_array_equal(numbers_of(batch.inputs, 3)[batch.input_of_row[batch.final_rows]], numbers[m:])
-    assert batch.mask_bias is None
+    assert batch.allowed is None
 
 
 def test_an_observation_under_many_masks_is_one_input() -> None:
@@ -105,9 +105,9 @@ def test_minibatches_cover_every_step_once_and_differ_from_epoch_to_epoch() -> N
             np.testing.assert_array_equal(inputs[part.input_of_step], observed[batch.input_of_row[rows]])
             np.testing.assert_array_equal(part.input_of_row[part.row_of_step], part.input_of_step)
             assert len(np.unique(inputs, axis=0)) == len(inputs)
-            assert batch.mask_bias is not None
-            assert part.mask_bias is not None
-            np.testing.assert_array_equal(part.mask_bias[part.row_of_step], batch.mask_bias[rows])
+            assert batch.allowed is not None
+            assert part.allowed is not None
+            np.testing.assert_array_equal(part.allowed[part.row_of_step], batch.allowed[rows])
             assert len(part.row_shares) == len(np.unique(rows))
             counts = np.bincount(part.row_of_step) / len(part.steps)
             np.testing.assert_allclose(part.row_shares, counts, rtol=1e-6)

@@ -15,7 +15,6 @@ from ray_rl.ppo.loss import (
     clip_fraction,
     clipped_surrogate,
     explained_variance,
-    policy_logit_gradient,
     squared_value_loss,
 )
 
@@ -67,24 +66,6 @@ def test_a_clipped_value_that_has_moved_far_enough_counts_no_more() -> None:
     loss, gradient = squared_value_loss(torch.tensor([0.7]), zero, two, 0.5)
     assert float(loss) == pytest.approx(1.5**2)
     assert float(gradient) == 0
-
-
-def test_derivative_by_logits_of_entropy_and_log_probabilities() -> None:
-    logits = normal(6, 9).mul_(2)
-    logits[:, 3] -= 1e9
-    logits[2, :7] -= 1e9
-    logits.requires_grad_()
-    weights, gradients = normal(6, seed=1).abs(), normal(6, seed=2)
-    actions = torch.tensor([0, 4, 8, 7, 1, 5])
-    log_probs = torch.log_softmax(logits, 1)
-    probs = torch.softmax(logits, 1)
-    entropies = -(probs * log_probs).sum(1)
-    chosen = log_probs.gather(1, actions[:, None])[:, 0]
-    ((gradients * chosen).sum() - (weights * entropies).sum()).backward()
-    found = policy_logit_gradient(log_probs.detach(), probs.detach(), entropies.detach(), weights, gradients)
-    found[torch.arange(6), actions] += gradients
-    assert logits.grad is not None
-    torch.testing.assert_close(found, logits.grad)
 
 
 def test_kl_estimate_is_near_the_divergence_and_never_negative() -> None:
