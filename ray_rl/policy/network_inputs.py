@@ -177,10 +177,11 @@ def _select(
     for r in range(rows.shape[0]):
         picked_starts[r + 1] = picked_starts[r] + starts[rows[r] + 1] - starts[rows[r]]
     picked = np.empty(picked_starts[-1], dtype=np.int32)
-    for r in range(rows.shape[0]):
-        offset = starts[rows[r]] - picked_starts[r]
-        for k in range(picked_starts[r], picked_starts[r + 1]):
-            picked[k] = members[k + offset]
+    end = np.uint64(0)  # unsigned: numba need not look for positions counted from the end
+    for row in rows:
+        for k in range(np.uint64(starts[row]), np.uint64(starts[row + 1])):
+            picked[end] = members[k]
+            end += np.uint64(1)
     return picked_starts, picked
 
 
@@ -198,7 +199,7 @@ def _transpose(
     lists = np.empty(members.shape[0], dtype=np.int32)
     for r in range(starts.shape[0] - 1):
         for k in range(starts[r], starts[r + 1]):
-            number = np.uint64(members[k])  # unsigned: numba need not look for positions counted from the end
+            number = np.uint64(members[k])  # unsigned: see above
             lists[np.uint64(ends[number])] = r
             ends[number] += 1
     return lists_starts, lists
