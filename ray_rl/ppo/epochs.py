@@ -193,10 +193,10 @@ def _actor_gradients(
     loss, gradient = clipped_surrogate(log_ratios, weights, clip_range)  # scalar, [m]
     entropy = torch.dot(part.row_shares, found.entropies)
     row_gradients = torch.zeros_like(part.row_shares).index_add_(0, part.row_of_step, gradient)
-    row_gradient = logit_gradient(found, part.row_shares * entropy_coefficient, row_gradients)  # [r, A]
-    row_gradient.view(-1).index_add_(0, positions, gradient)
+    by_logits = logit_gradient(found, part.row_shares * entropy_coefficient, row_gradients)  # [r, A]
+    by_logits.view(-1).index_add_(0, positions, gradient)
     with spans("backward"):
-        actor.backward(_of_inputs(part, row_gradient))
+        actor.backward(_of_inputs(part, by_logits))
     change = (loss.new_zeros(()),) * 2
     if tells_change:
         change = approximate_kl(log_ratios), clip_fraction(log_ratios, clip_range)
