@@ -124,15 +124,14 @@ class PeersBench:
     results: tuple[Result, ...]
     not_installed: tuple[tuple[str, str], ...]
 
-    def times_as_fast(self, result: Result, own: str | None = None) -> Spread:
-        """How many times as fast as another this package is, round by round.
+    def times_as_fast(self, result: Result, own: str) -> Spread:
+        """How many times as fast as another one of the contestants is, round by round.
 
         Args:
             result: Of the other.
-            own: Which of this package's contestants; None: the first of all.
+            own: Name of the contestant, as a rule one of this package's.
         """
-        by_name = {one.name: one for one in self.results}
-        ours = self.results[0] if own is None else by_name[own]
+        ours = next(one for one in self.results if one.name == own)
         return ours.episodes_per_s.over(result.episodes_per_s)
 
     def to_json(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_the_best_setting_of_each_runs_in_every_round(monkeypatch: pytest.Monkey
     result = bench_peers(task, [contestant(name) for name in ("fast", "slow", "absent")], 2, lambda line: None)
     tries = [("fast", 1, 4), ("fast", 2, 4), ("slow", 1, 4), ("slow", 2, 4)]
     assert runs == tries + 2 * [("fast", 2, 9), ("slow", 1, 9)]
-    assert [result.times_as_fast(one).median for one in result.results] == [1.0, 5.0]
+    assert [result.times_as_fast(one, "fast").median for one in result.results] == [1.0, 5.0]
     assert result.not_installed == (("absent", "No module named 'absent'"),)
     assert result.to_json()["results"][1]["setting"] == {"n_envs": 1}
 
